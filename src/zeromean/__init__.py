@@ -1,0 +1,87 @@
+"""Measures training data once, exactly; centers it, scales it, and ships the numbers.
+
+>>> import numpy as np
+>>> import zeromean as zm
+>>> profile = zm.measure(np.array([[-1, 2], [-0.5, 6], [0, 10], [1, 18]]))
+>>> zm.standardize(profile)(np.array([[-1, 2], [-0.5, 6], [0, 10], [1, 18]]), dtype="float64")
+array([[-1.18321596, -1.18321596],
+       [-0.50709255, -0.50709255],
+       [ 0.16903085,  0.16903085],
+       [ 1.52127766,  1.52127766]])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zeromean.errors import (
+        FormatError,
+        MergeError,
+        PatternError,
+        SkippedWarning,
+        SourceError,
+        UnitError,
+        ZeromeanError,
+        ZeromeanWarning,
+    )
+    from zeromean.loading import load
+    from zeromean.measurement import measure
+    from zeromean.normalizer import Normalizer
+    from zeromean.pattern import Pattern
+    from zeromean.profile import Profile
+    from zeromean.recipes import standardize, zero_mean
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FormatError": "errors",
+    "MergeError": "errors",
+    "Normalizer": "normalizer",
+    "Pattern": "pattern",
+    "PatternError": "errors",
+    "Profile": "profile",
+    "SkippedWarning": "errors",
+    "SourceError": "errors",
+    "UnitError": "errors",
+    "ZeromeanError": "errors",
+    "ZeromeanWarning": "errors",
+    "load": "loading",
+    "measure": "measurement",
+    "standardize": "recipes",
+    "zero_mean": "recipes",
+}
+
+__all__ = [
+    "FormatError",
+    "MergeError",
+    "Normalizer",
+    "Pattern",
+    "PatternError",
+    "Profile",
+    "SkippedWarning",
+    "SourceError",
+    "UnitError",
+    "ZeromeanError",
+    "ZeromeanWarning",
+    "__version__",
+    "load",
+    "measure",
+    "standardize",
+    "zero_mean",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use (PEP 562), so that `import zeromean` costs next to nothing."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

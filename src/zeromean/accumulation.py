@@ -1,0 +1,343 @@
+"""What a worker does with a shard: measures its items and hands back exact partial results."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeromean.errors import PatternError, SourceError
+from zeromean.pattern import Pattern
+from zeromean.profile import Profile
+from zeromean.provenance import Provenance, Units
+from zeromean.sources import Item, Shard
+from zeromean.statistics import (
+    Extrema,
+    Histogram,
+    ItemStds,
+    Moments,
+    check_dtype,
+    counted_items,
+    is_counted,
+)
+
+_Array = npt.NDArray[Any]
+_INTEGERS = ("bool", "uint8", "int8", "uint16", "int16")
+_SMALL = 1 << 16  # what is below this is stacked, so that one call measures many
+_STACK = 1 << 22  # up to this, so that it stays in the cache
+_STACK_KEPT = 8 << 20  # where every entry is kept, each stack costs a large addition
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How every shard of a run is measured; picklable."""
+
+    pattern: Pattern
+    range: tuple[float, float] | None = None
+    channels: str = ""
+    colors: str = ""
+    quantiles: bool = False
+    strict: bool = False
+    feature_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Statistics of the items of one kind; what a profile is made of, without the names.
+
+    Attributes
+    ----------
+    example : str
+        Name of one of the items, for messages.
+    kept_shape : tuple of int
+    dtype : str
+    statistics : Histogram or Moments
+    extrema : Extrema or None
+    stds : ItemStds or None
+    buckets : Histogram or None
+    """
+
+    example: str
+    kept_shape: tuple[int, ...]
+    dtype: str
+    statistics: Any
+    extrema: Any
+    stds: Any
+    buckets: Any
+
+    def __add__(self, other: Partial) -> Partial:
+        if self.dtype != other.dtype:
+            raise PatternError(other_dtype(other.example, other.dtype, self.example, self.dtype))
+        return Partial(
+            min(self.example, other.example),
+            self.kept_shape,
+            self.dtype,
+            self.statistics + other.statistics,
+            None if self.extrema is None else self.extrema + other.extrema,
+            None if self.stds is None else self.stds + other.stds,
+            None if self.buckets is None else self.buckets + other.buckets,
+        )
+
+    def profile(self, plan: Plan, kind: str, record: Provenance) -> Profile:
+        """The profile of a whole run."""
+        channels = kind.split(" ")[0] if kind else plan.channels
+        return Profile(
+            pattern=plan.pattern,
+            kept_shape=self.kept_shape,
+            dtype=self.dtype,
+            units=Units.of(self.dtype, channels, plan.colors if kind else "", plan.range),
+            statistics=self.statistics,
+            items_stds=self.stds,
+            buckets=self.buckets,
+            known_extrema=self.extrema,
+            feature_names=plan.feature_names,
+            provenance=record,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one shard, or several together, gave.
+
+    Attributes
+    ----------
+    partials : dict of str to Partial
+        By kind, such as "RGB uint8"; one entry unless files were kept as they are.
+    record : Provenance
+    handed : int
+        Items seen, skipped ones included.
+    """
+
+    partials: dict[str, Partial]
+    record: Provenance
+    handed: int
+
+
+def measure_shard(shard: Shard, plan: Plan) -> Measured:
+    """Measure one shard. Runs in threads and in other processes.
+
+    Raises
+    ------
+    SourceError
+        Under ``strict``, for the first item that cannot be read.
+    PatternError
+        When an item does not fit the pattern, or the other items; names both.
+    """
+    gathering: dict[str, _Gathering] = {}
+    record = _Record()
+    for item in getattr(shard, "passing_items", shard.items)():
+        record.note(item)
+        if item.array is None:
+            if plan.strict:
+                raise SourceError(f"{item.name}: {item.reason}")
+            continue
+        if item.kind not in gathering:
+            gathering[item.kind] = _Gathering(plan, item)
+        gathering[item.kind].add(item)
+    partials = {kind: g.finish() for kind, g in gathering.items()}
+    return Measured(partials, record.provenance(), record.handed)
+
+
+class _Record:
+    """Running provenance of one shard."""
+
+    def __init__(self) -> None:
+        self.items = self.bytes = self.digest = self.handed = 0
+        self.skipped: list[tuple[str, str]] = []
+        self.decoders: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+
+    def note(self, item: Item) -> None:
+        count = len(item.array) if item.batched and item.array is not None else 1
+        self.handed += count
+        self.bytes += item.n_bytes
+        if item.array is None:
+            self.skipped.append((item.name, item.reason))
+            return
+        self.items += count
+        self.digest += item.digest
+        if item.decoder:
+            self.decoders[item.decoder] += 1
+        self.notes.update(item.notes)
+
+    def provenance(self) -> Provenance:
+        return Provenance(
+            items=self.items,
+            skipped=tuple(sorted(self.skipped)),
+            bytes=self.bytes,
+            digest=self.digest % (1 << 256),
+            decoders=dict(self.decoders),
+            notes=dict(self.notes),
+        )
+
+
+class _Gathering:
+    """Running statistics of items of one kind; the first item sets shape and dtype."""
+
+    def __init__(self, plan: Plan, first: Item) -> None:
+        assert first.array is not None
+        self.plan, self.example = plan, first.name
+        try:
+            self.dtype = check_dtype(first.array.dtype)
+        except PatternError as error:
+            raise PatternError(f"{first.name}: {error}") from None
+        self.format = first.array.dtype
+        self.kept_shape = self._kept(first)
+        self.size = math.prod(self.kept_shape)
+        if plan.feature_names and len(plan.feature_names) != self.size:
+            raise PatternError(
+                f"there are {len(plan.feature_names)} feature names, but the pattern "
+                f"{str(plan.pattern)!r} keeps {self.size} entries of {first.name}"
+            )
+        self.counted = is_counted(self.dtype, self.size)
+        kind: type[Histogram] | type[Moments] = Histogram if self.counted else Moments
+        self.statistics: Any = kind.empty(self.size, self.dtype)
+        self.extrema: Any = None if self.counted else Extrema.empty(self.size, self.dtype)
+        with_stds = plan.pattern.per_item and self.counted and self.dtype in _INTEGERS
+        self.stds: Any = ItemStds.empty(self.size) if with_stds else None
+        self.buckets: Any = None
+        if plan.quantiles and not self.counted and self.dtype in ("float32", "float64"):
+            self.buckets = Histogram.empty(self.size, "bfloat16")
+        self.spreads: dict[int, list[tuple[_Array, _Array]]] = {}
+        self.waiting: list[_Array] = []
+        self.waiting_bytes = 0
+        self.shape: tuple[int, ...] = ()
+
+    def add(self, item: Item) -> None:
+        assert item.array is not None
+        array = item.array if item.batched else item.array[None]
+        if array.shape[1:] != self.shape or array.dtype != self.format:
+            self._check(item, array)
+            self._add_waiting()
+            self.shape = array.shape[1:]
+        if self.plan.pattern.keeps_first or array.nbytes > (_SMALL if self.counted else _STACK):
+            self._measure(array)
+            return
+        self.waiting.append(array if item.batched else array.copy())  # it may be passing
+        self.waiting_bytes += array.nbytes
+        if self.waiting_bytes >= (_STACK if self.counted else _STACK_KEPT):
+            self._add_waiting()
+
+    def _check(self, item: Item, array: _Array) -> None:
+        if array.dtype.name != self.dtype:
+            raise PatternError(other_dtype(item.name, array.dtype.name, self.example, self.dtype))
+        shape = self._kept(item)
+        if shape != self.kept_shape:
+            raise PatternError(
+                unequal(self.plan.pattern, item.name, shape, self.example, self.kept_shape)
+            )
+
+    def _kept(self, item: Item) -> tuple[int, ...]:
+        """Kept shape of an item; a single picture gets its first axis here."""
+        assert item.array is not None
+        pattern, shape = self.plan.pattern, item.array.shape
+        try:
+            if item.batched:
+                return pattern.kept_shape(shape)
+            if pattern.keeps_first:
+                raise PatternError(
+                    f"pattern {str(pattern)!r} keeps {pattern.axes[0][0]!r}, but single pictures "
+                    "have no such axis: they are the samples. Drop it from the right side"
+                )
+            return pattern.kept_shape((1, *shape))
+        except PatternError as error:
+            raise PatternError(f"{item.name} of shape {shape}: {error}") from None
+
+    def _add_waiting(self) -> None:
+        """Measure the pictures of one shape that have gathered."""
+        if self.waiting:
+            self._measure(np.concatenate(self.waiting))
+            self.waiting, self.waiting_bytes = [], 0
+
+    def _measure(self, array: _Array) -> None:
+        if self.stds is not None:
+            self._add_items(array)
+        else:
+            self._add_array(array)
+
+    def _add_array(self, array: _Array) -> None:
+        for block in self.plan.pattern.blocks(array):
+            if self.counted:
+                self.statistics += Histogram.of(block)
+                continue
+            moments, extrema = Moments.with_extrema(block)
+            self.statistics, self.extrema = self.statistics + moments, self.extrema + extrema
+            if self.buckets is not None:
+                self._add_buckets(block)
+
+    def _add_buckets(self, block: _Array) -> None:
+        from zeromean.quantiles import codes
+
+        step = max(1, (1 << 20) * len(block) // max(block.size, 1))
+        for begin in range(0, len(block), step):
+            part = block[begin : begin + step]
+            self.buckets += Histogram.of_codes(codes(part), "bfloat16")
+
+    def _add_items(self, array: _Array) -> None:
+        """Count all values, and note each item's own sums."""
+        for items in self.plan.pattern.items(array, _STACK):
+            histogram, sums, squares = counted_items(items)
+            self.statistics += histogram
+            self.spreads.setdefault(items.shape[1], []).append((sums, squares))
+
+    def _add_spreads(self) -> None:
+        for samples, pairs in self.spreads.items():
+            sums, squares = (np.concatenate(each) for each in zip(*pairs, strict=True))
+            self.stds += ItemStds.of_sums(samples, sums, squares)
+        self.spreads = {}
+
+    def finish(self) -> Partial:
+        self._add_waiting()
+        self._add_spreads()
+        return Partial(
+            self.example,
+            self.kept_shape,
+            self.dtype,
+            self.statistics,
+            self.extrema,
+            self.stds,
+            self.buckets,
+        )
+
+
+def unequal(
+    pattern: Pattern, name: str, shape: tuple[int, ...], other: str, kept: tuple[int, ...]
+) -> str:
+    """The sentence for two items whose kept shapes differ."""
+    return (
+        f"{name} keeps {shape}, but {other} keeps {kept}: with the pattern {str(pattern)!r} all "
+        "must agree. Bring them to one size first, or keep only what they share, such as "
+        "'n h w c -> c'"
+    )
+
+
+def other_dtype(name: str, dtype: str, other: str, kept: str) -> str:
+    """The sentence for two items whose dtypes differ."""
+    return f"{name} is {dtype}, but {other} is {kept}; convert to one dtype, or measure them apart"
+
+
+def combine(parts: Iterator[Measured], pattern: Pattern) -> Measured:
+    """Add up what shards gave; the order does not matter.
+
+    Raises
+    ------
+    PatternError
+        When shards keep different shapes or dtypes.
+    """
+    partials: dict[str, Partial] = {}
+    record, handed = Provenance(), 0
+    for part in parts:
+        for kind, partial in part.partials.items():
+            known = partials.get(kind)
+            if known is not None and known.kept_shape != partial.kept_shape:
+                theirs = partial.example, partial.kept_shape
+                raise PatternError(unequal(pattern, *theirs, known.example, known.kept_shape))
+            partials[kind] = partial if known is None else known + partial
+        record += part.record
+        handed += part.handed
+    return Measured(partials, record, handed)

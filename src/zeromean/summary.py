@@ -1,0 +1,169 @@
+"""What `measure` and `show` print: a table, the three stds, the line to paste, a histogram."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zeromean.drawing import is_image
+from zeromean.statistics import Histogram
+from zeromean.tables import headline, number, rows
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from zeromean.normalizer import Normalizer
+    from zeromean.profile import Profile
+
+_MAX_ROWS = 20
+_MAX_BLOCKS = 4
+_WIDEST = 400  # for pipes: nothing is folded
+
+
+def profile_text(profile: Profile, *, name: str = "", color: bool, histogram: bool) -> str:
+    """Everything that is worth knowing about a profile, for a terminal or a pipe."""
+    body = _image_table(profile) if is_image(profile) else _table(profile)
+    parts: list[RenderableType] = [_title(name, headline(profile)), body]
+    stds = _three_stds(profile)
+    if stds is not None:
+        parts += ["", stds]
+    pasted = paste_line(profile)
+    if pasted:
+        parts += ["", "Paste into torchvision (0..1 input):", f"  {pasted}"]
+    if (
+        histogram
+        and isinstance(profile.statistics, Histogram)
+        and profile.n_features <= _MAX_BLOCKS
+    ):
+        parts += ["", _histogram(profile, color)]
+    return _rendered(parts, color)
+
+
+def normalizer_text(norm: Normalizer, *, name: str = "", color: bool) -> str:
+    """A normalizer's numbers."""
+    table = _new_table("feature", "subtract", "divide by")
+    flat = np.ravel(norm.shift).tolist(), np.ravel(norm.scale).tolist()
+    names = list(norm.feature_names) or (
+        list(norm.units.channels)
+        if len(norm.units.channels) == len(flat[0])
+        else [str(i) for i in range(len(flat[0]))]
+    )
+    for label, shift, scale in list(zip(names, *flat, strict=True))[:_MAX_ROWS]:
+        table.add_row(label, number(shift), number(scale))
+    what = f'{norm.recipe}, "{norm.pattern}", {norm.dtype} ({norm.units}) in, zero mean out'
+    parts: list[RenderableType] = [_title(name, what), table]
+    if len(flat[0]) > _MAX_ROWS:
+        parts.append(f"... and {len(flat[0]) - _MAX_ROWS:,} more")
+    return _rendered(parts, color)
+
+
+def paste_line(profile: Profile) -> str:
+    """`transforms.Normalize(...)` with six significant digits; empty without a 0..1 scale."""
+    if profile.unit_mean is None or np.ndim(profile.mean) > 1 or np.size(profile.mean) > 64:
+        return ""
+    if profile.units.range == (0, 1) and profile.dtype == "bool":
+        return ""
+    mean, std = (_digits(v) for v in (profile.unit_mean, profile.unit_std))
+    return f"transforms.Normalize(mean=[{mean}], std=[{std}])"
+
+
+def _digits(values: Any) -> str:
+    return ", ".join(f"{v:.6g}" for v in np.ravel(values).tolist())
+
+
+def _title(name: str, text: str) -> Any:
+    from rich.text import Text
+
+    return Text.assemble((name, "bold"), "\n" if name else "", (text, "dim" if name else ""))
+
+
+def _new_table(first: str, *others: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(first)
+    for other in others:
+        table.add_column(other, justify="right", no_wrap=True)
+    return table
+
+
+def _table(profile: Profile) -> Table:
+    """Raw units, and 0..1 beside them where the scale is known."""
+    heads, body, left = rows(profile, _MAX_ROWS)
+    top = profile.units.top
+    unit = profile.unit_mean is not None and top != 1
+    kind = "channel" if profile.units.channels and len(profile.kept_shape) == 1 else "feature"
+    table = _new_table(kind, *heads[1:], *([f"mean /{top:g}", f"std /{top:g}"] if unit else []))
+    for i, row in enumerate(body):
+        extra = []
+        if unit:
+            pair = (np.ravel(profile.unit_mean)[i], np.ravel(profile.unit_std)[i])  # type: ignore[arg-type]
+            extra = [f"{v:.6f}" for v in pair]
+        table.add_row(*row, *extra)
+    if left:
+        table.add_row(f"... {left:,} more")
+    return table
+
+
+def _image_table(profile: Profile) -> Table:
+    """One row a channel: from what to what the mean image and the std image reach."""
+    height, width, _ = profile.kept_shape
+    table = _new_table(
+        f"{height} x {width}", "lowest mean", "highest mean", "lowest std", "highest std"
+    )
+    letters = profile.units.channels
+    for k in range(profile.kept_shape[2]):
+        ends = [f(a[..., k]) for a in (profile.mean, profile.std) for f in (np.min, np.max)]
+        name = letters[k] if len(letters) == profile.kept_shape[2] else str(k)
+        table.add_row(name, *(number(float(v)) for v in ends))
+    return table
+
+
+def _three_stds(profile: Profile) -> Table | None:
+    """The std and its two look-alikes, where they differ."""
+    pooled, mean, root = profile.std, profile.mean_of_item_stds, profile.root_mean_item_variance
+    if mean is None or root is None or profile.n_features > 8:
+        return None
+    if np.allclose(pooled, mean, rtol=1e-6) and np.allclose(pooled, root, rtol=1e-6):
+        return None
+    top = profile.units.top or 1
+    scale = "0..1" if profile.units.top and top != 1 else "raw"
+    names = profile.names if profile.kept_shape else ["all"]
+    table = _new_table(f"three stds ({scale})", *names)
+    table.add_column("")
+    for label, values, advice in (
+        ("all values pooled", pooled, "<- use this one"),
+        ("mean of item stds", mean, "often published"),
+        ("root mean item variance", root, ""),
+    ):
+        table.add_row(label, *(f"{v / top:.6g}" for v in np.ravel(values).tolist()), advice)
+    return table
+
+
+def _histogram(profile: Profile, color: bool) -> Any:
+    from rich.text import Text
+
+    from zeromean.figures import terminal_histogram
+
+    values, counts = profile.histogram
+    text = terminal_histogram(
+        values, counts.reshape(profile.n_features, -1), names=profile.names, color=color, width=64
+    )
+    return Text.from_ansi(text)
+
+
+def _rendered(parts: list[RenderableType], color: bool) -> str:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console: Console = Console(
+        file=stream, force_terminal=color, width=_WIDEST, highlight=False, markup=False
+    )
+    for part in parts:
+        console.print(part)
+    lines = stream.getvalue().split("\n")
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
