@@ -175,7 +175,7 @@ FLOORS = (
     {"errors", "figures", "quantiles", "rounding"},
     {"documents", "kernels", "pattern"},
     {"provenance", "sources", "statistics"},
-    {"drawing", "profile_file", "tables"},
+    {"drawing", "profile_file", "readouts", "tables"},
     {"profile", "summary"},
     {"accumulation", "normalizer"},
     {"application", "loading", "measurement", "recipes"},
@@ -285,12 +285,18 @@ def test_modules_begin_with_their_sentence_and_stay_small():
 CLASSES = (zm.Profile, zm.Normalizer, zm.Pattern)
 
 
+def members(cls):
+    """What a class and those of its bases that are ours define."""
+    for base in cls.__mro__[:-1]:
+        yield from vars(base).items()
+
+
 def public_callables():
     """Every public function and method, with its name."""
     for name in ("load", "measure", "standardize", "zero_mean"):
         yield name, getattr(zm, name)
     for cls in CLASSES:
-        for name, member in vars(cls).items():
+        for name, member in members(cls):
             function = getattr(member, "__func__", member)
             if (not name.startswith("_") or name == "__call__") and inspect.isfunction(function):
                 yield f"{cls.__name__}.{name}", function
@@ -327,7 +333,7 @@ def test_properties_and_attributes_are_documented(cls):
     for attribute in cls.__dataclass_fields__:
         if cls is not zm.Pattern or attribute != "sizes":
             assert re.search(rf"^{attribute}\b|, {attribute}\b", text, re.MULTILINE), attribute
-    for name, member in vars(cls).items():
+    for name, member in members(cls):
         if isinstance(member, property) or type(member).__name__ == "cached_property":
             assert name.startswith("_") or member.__doc__, name
 

@@ -26,7 +26,8 @@ from strategies import (
     truth,
 )
 from zeromean.errors import MergeError, PatternError, UnitError, ZeromeanWarning
-from zeromean.profile import HistogramReadout, Profile
+from zeromean.profile import Profile
+from zeromean.readouts import HistogramReadout
 
 RNG = np.random.default_rng(20)
 PICTURES = RNG.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
