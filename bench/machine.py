@@ -78,6 +78,9 @@ def _version(package: str) -> str:
 
 
 def _libvips() -> str:
-    import pyvips
+    try:
+        import pyvips
+    except ModuleNotFoundError:
+        return "(not installed)"
 
     return ".".join(str(pyvips.version(i)) for i in range(3))

@@ -19,6 +19,8 @@ class Sizes:
         Pictures of the first uint8 array and their side.
     crops : int
         Pictures of 32×32 of the second one.
+    batch, side : int
+        Pictures of the batch that is normalized, and their side.
     files, file_rounds : int
         JPEGs in the folder, and rounds.
     few, many, large : int
@@ -36,6 +38,8 @@ class Sizes:
     tiles: int = 1_000
     tile: int = 320
     crops: int = 50_000
+    batch: int = 64
+    side: int = 224
     files: int = 2_000
     file_rounds: int = 5
     few: int = 200
@@ -53,6 +57,6 @@ MEDIUM = Sizes(
     few=200, many=1_000, starts=7, installs=1,
 )  # fmt: skip
 TINY = Sizes(
-    rows=4_096, rounds=2, tiles=4, tile=64, crops=64, files=8, file_rounds=2,
+    rows=4_096, rounds=2, tiles=4, tile=64, crops=64, batch=8, side=48, files=8, file_rounds=2,
     few=6, many=24, large=1, starts=2, installs=1, kinds=("uint8",), avx2=("float32",),
 )  # fmt: skip

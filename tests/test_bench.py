@@ -79,14 +79,78 @@ def test_contestants_take_turns_equally(tiny: tuple[str, list[dict[str, Any]]]) 
 def test_page_has_every_part_and_every_goal(tiny: tuple[str, list[dict[str, Any]]]) -> None:
     """The page says what it ran on, and holds the issue's table; nothing private."""
     page, _ = tiny
-    for part in ("(a)", "(b)", "(c)", "(d)", "It must reach"):
+    for part in ("(a)", "(b)", "(c)", "(d)", "Measuring must reach"):
         assert f"## {part}" in page
-    goals = page.split("## It must reach")[1].strip().splitlines()[2:]
+    goals = page.split("## Measuring must reach")[1].strip().splitlines()[2:]
     assert len(goals) >= 20
     assert all(line.count("|") == 6 for line in goals)
     assert "cores, " in page
     assert str(Path.home()) not in page
     assert str(_BENCH.parent) not in page
+
+
+@pytest.fixture(scope="module")
+def tiny_apply(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
+    """A page that had another section, and raw figures, of a tiny run of `bench_apply`."""
+    below = tmp_path_factory.mktemp("bench_apply")
+    page, raw = below / "page.md", below / "raw.json"
+    page.write_text("# Benchmarks\n\nMade by hand.\n\n## (a) Other\n", encoding="utf-8")
+    script = str(_BENCH / "bench_apply.py")
+    command = [sys.executable, script, "--tiny", "-o", page, "--json", raw]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return page.read_text(encoding="utf-8"), json.loads(raw.read_text(encoding="utf-8"))
+
+
+def test_peers_normalize_as_we_do(tiny_apply: tuple[str, list[dict[str, Any]]]) -> None:
+    """Ours has the bits of the formula, each peer is near it, and nobody was left out unnamed."""
+    page, figures = tiny_apply
+    names = {figure["contestant"] for figure in figures}
+    assert {"StandardScaler().transform", "OpenCV blobFromImages, / std"} <= names
+    for figure in figures:
+        ours = figure["contestant"].startswith("zeromean")
+        if figure["allowed"] is None:
+            assert figure["contestant"].startswith("bare ")
+            continue
+        assert 0 <= figure["off"] <= figure["allowed"] <= 1e-4, figure
+        assert not ours or figure["allowed"] == 0, figure
+    for package, peer in (("torch", "plain torch"), ("albumentations", "Albumentations")):
+        present = any(name.startswith(peer) for name in names)
+        assert present == (importlib.util.find_spec(package) is not None)
+        assert present or package in page.split("Not installed, so left out:")[1]
+
+
+def test_scripts_leave_each_others_sections_alone(
+    tiny_apply: tuple[str, list[dict[str, Any]]],
+) -> None:
+    """One title; sections in a fixed order; written again, a section is replaced."""
+    page, _ = tiny_apply
+    assert page.startswith("# Benchmarks\n\n<!-- made by bench/bench_measure.py -->\n\nMade by")
+    assert page.count("# Benchmarks\n") == 1
+    assert page.index("## (a) Other") < page.index("## Normalizing")
+    assert str(Path.home()) not in page
+    assert str(_BENCH.parent) not in page
+
+
+def test_a_section_is_replaced(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("page", _BENCH / "page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    path = tmp_path / "page.md"
+    page.write_section(path, "bench_apply", "## B\n\nfirst\n")
+    page.write_section(path, "bench_measure", "# Benchmarks\n\n## A\n")
+    page.write_section(path, "bench_estimators", "## C")
+    before = path.read_text(encoding="utf-8")
+    page.write_section(path, "bench_apply", "## B\n\nsecond\n")
+    assert path.read_text(encoding="utf-8") == before.replace("first", "second")
+    assert list(page.read_sections(before)) == ["bench_measure", "bench_apply", "bench_estimators"]
+    assert [line for line in before.splitlines() if line.startswith("#")] == [
+        "# Benchmarks", "## A", "## B", "## C",
+    ]  # fmt: skip
+    page.write_section(path, "bench_measure", "# Benchmarks\n\n## A\n")
+    assert path.read_text(encoding="utf-8").count("## A") == 1
 
 
 def _answer(rounds: ModuleType, mean: float, std: float) -> Any:

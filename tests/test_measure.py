@@ -27,6 +27,7 @@ from zeromean.errors import (
     PatternError,
     SkippedWarning,
     SourceError,
+    UnitError,
     ZeromeanWarning,
 )
 from zeromean.sources import arrays as array_sources
@@ -842,3 +843,27 @@ def test_a_memory_map_larger_than_the_memory_allowed(tmp_path, text):
 
 def test_rounding_helper_of_these_tests_agrees_with_numpy():
     assert rounded(truth(np.array([1.0, 2.0])).sum / 2) == np.mean([1.0, 2.0])
+
+
+def test_generators_may_fill_one_buffer_again_and_again():
+    """As loaders do that save memory: each batch must be taken before the next one is made."""
+    data = np.random.default_rng(8).normal(size=(6, 5, 3))
+
+    def batches():
+        buffer = np.empty((5, 3))
+        for part in data:
+            buffer[:] = part
+            yield buffer
+
+    assert zm.measure(batches(), "n d -> d") == zm.measure(data.reshape(-1, 3))
+
+
+def test_what_is_said_of_the_data_is_held_against_it():
+    pixels = np.arange(12, dtype=np.uint8).reshape(4, 3) * 20
+    with pytest.raises(UnitError, match=r"from 0 to 220, beyond the range 0..1 that was given"):
+        zm.measure(pixels, range=(0, 1))
+    assert zm.measure(pixels.astype(np.uint16), range=(0, 4095)).units.range == (0, 4095)
+    with pytest.warns(ZeromeanWarning, match="beyond the range 0..1"):
+        zm.measure(pixels.astype(np.float32) / 200, range=(0, 1))
+    with pytest.raises(UnitError, match=r"names 1 channel\(s\), but 3 were measured"):
+        zm.measure(pixels, channels="R")

@@ -15,6 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zeromean.convergence.results import Study
+    from zeromean.convergence.studying import study
     from zeromean.errors import (
         FormatError,
         MergeError,
@@ -25,17 +27,32 @@ if TYPE_CHECKING:
         ZeromeanError,
         ZeromeanWarning,
     )
+    from zeromean.group_normalizer import GroupedNormalizer
+    from zeromean.grouped import GroupedProfile
     from zeromean.loading import load
     from zeromean.measurement import measure
     from zeromean.normalizer import Normalizer
     from zeromean.pattern import Pattern
     from zeromean.profile import Profile
-    from zeromean.recipes import standardize, zero_mean
+    from zeromean.recipes import (
+        max_abs,
+        mean_normalize,
+        min_max,
+        robust,
+        standardize,
+        zero_mean,
+    )
+    from zeromean.reporting import report
+    from zeromean.reweighting import WeightedProfile
+    from zeromean.samples import per_sample
+    from zeromean.whitening import whiten
 
 __version__ = "0.1.0"
 
 _HOME = {
     "FormatError": "errors",
+    "GroupedNormalizer": "group_normalizer",
+    "GroupedProfile": "grouped",
     "MergeError": "errors",
     "Normalizer": "normalizer",
     "Pattern": "pattern",
@@ -43,17 +60,29 @@ _HOME = {
     "Profile": "profile",
     "SkippedWarning": "errors",
     "SourceError": "errors",
+    "Study": "convergence.results",
     "UnitError": "errors",
+    "WeightedProfile": "reweighting",
     "ZeromeanError": "errors",
     "ZeromeanWarning": "errors",
     "load": "loading",
+    "max_abs": "recipes",
+    "mean_normalize": "recipes",
     "measure": "measurement",
+    "min_max": "recipes",
+    "per_sample": "samples",
+    "report": "reporting",
+    "robust": "recipes",
     "standardize": "recipes",
+    "study": "convergence.studying",
+    "whiten": "whitening",
     "zero_mean": "recipes",
 }
 
 __all__ = [
     "FormatError",
+    "GroupedNormalizer",
+    "GroupedProfile",
     "MergeError",
     "Normalizer",
     "Pattern",
@@ -61,13 +90,23 @@ __all__ = [
     "Profile",
     "SkippedWarning",
     "SourceError",
+    "Study",
     "UnitError",
+    "WeightedProfile",
     "ZeromeanError",
     "ZeromeanWarning",
     "__version__",
     "load",
+    "max_abs",
+    "mean_normalize",
     "measure",
+    "min_max",
+    "per_sample",
+    "report",
+    "robust",
     "standardize",
+    "study",
+    "whiten",
     "zero_mean",
 ]
 

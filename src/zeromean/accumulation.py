@@ -16,7 +16,9 @@ from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 from zeromean.provenance import Provenance, Units
 from zeromean.sources import Item, Shard
+from zeromean.sources.columns import ColumnBatch
 from zeromean.statistics import (
+    Covariance,
     Extrema,
     Histogram,
     ItemStds,
@@ -25,6 +27,9 @@ from zeromean.statistics import (
     counted_items,
     is_counted,
 )
+from zeromean.statistics.columns import empty_columns, measured_columns
+from zeromean.statistics.covariance import check_memory, joint_dtype, of_columns
+from zeromean.statistics.formats import frozen, joined_dtype
 
 _Array = npt.NDArray[Any]
 _INTEGERS = ("bool", "uint8", "int8", "uint16", "int16")
@@ -42,8 +47,10 @@ class Plan:
     channels: str = ""
     colors: str = ""
     quantiles: bool = False
+    covariance: bool = False
     strict: bool = False
     feature_names: tuple[str, ...] = ()
+    by: Any = None  # a `zeromean.partition.Grouping`, to measure by group
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Partial:
     extrema : Extrema or None
     stds : ItemStds or None
     buckets : Histogram or None
+    covariance : Covariance or None
     """
 
     example: str
@@ -69,6 +77,7 @@ class Partial:
     extrema: Any
     stds: Any
     buckets: Any
+    covariance: Any = None
 
     def __add__(self, other: Partial) -> Partial:
         if self.dtype != other.dtype:
@@ -81,6 +90,7 @@ class Partial:
             None if self.extrema is None else self.extrema + other.extrema,
             None if self.stds is None else self.stds + other.stds,
             None if self.buckets is None else self.buckets + other.buckets,
+            None if self.covariance is None else self.covariance + other.covariance,
         )
 
     def profile(self, plan: Plan, kind: str, record: Provenance) -> Profile:
@@ -94,6 +104,7 @@ class Partial:
             statistics=self.statistics,
             items_stds=self.stds,
             buckets=self.buckets,
+            covariance=None if self.covariance is None else self.covariance.settled(),
             known_extrema=self.extrema,
             feature_names=plan.feature_names,
             provenance=record,
@@ -128,8 +139,9 @@ def measure_shard(shard: Shard, plan: Plan) -> Measured:
     PatternError
         When an item does not fit the pattern, or the other items; names both.
     """
-    gathering: dict[str, _Gathering] = {}
-    record = _Record()
+    gathering: dict[str, Any] = {}
+    begin = gathering_of if plan.by is None else plan.by.gathering
+    record = Record()
     for item in getattr(shard, "passing_items", shard.items)():
         record.note(item)
         if item.array is None:
@@ -137,14 +149,20 @@ def measure_shard(shard: Shard, plan: Plan) -> Measured:
                 raise SourceError(f"{item.name}: {item.reason}")
             continue
         if item.kind not in gathering:
-            gathering[item.kind] = _Gathering(plan, item)
+            gathering[item.kind] = begin(plan, item)
         gathering[item.kind].add(item)
     partials = {kind: g.finish() for kind, g in gathering.items()}
     return Measured(partials, record.provenance(), record.handed)
 
 
-class _Record:
-    """Running provenance of one shard."""
+def gathering_of(plan: Plan, first: Item) -> _Gathering | _GatheringColumns:
+    """Running statistics of items that are like the first one; not of several groups."""
+    kind = _Gathering if isinstance(first.array, np.ndarray) else _GatheringColumns
+    return kind(plan, first)
+
+
+class Record:
+    """Running provenance of one shard, or of one group in it."""
 
     def __init__(self) -> None:
         self.items = self.bytes = self.digest = self.handed = 0
@@ -200,6 +218,10 @@ class _Gathering:
         self.extrema: Any = None if self.counted else Extrema.empty(self.size, self.dtype)
         with_stds = plan.pattern.per_item and self.counted and self.dtype in _INTEGERS
         self.stds: Any = ItemStds.empty(self.size) if with_stds else None
+        self.covariance: Any = None
+        if plan.covariance:
+            check_memory(self.size)
+            self.covariance = Covariance.empty(self.size, self.dtype)
         self.buckets: Any = None
         if plan.quantiles and not self.counted and self.dtype in ("float32", "float64"):
             self.buckets = Histogram.empty(self.size, "bfloat16")
@@ -259,6 +281,9 @@ class _Gathering:
             self._add_items(array)
         else:
             self._add_array(array)
+        if self.covariance is not None:
+            for block in self.plan.pattern.blocks(array):
+                self.covariance += Covariance.of(block)
 
     def _add_array(self, array: _Array) -> None:
         for block in self.plan.pattern.blocks(array):
@@ -302,7 +327,72 @@ class _Gathering:
             self.extrema,
             self.stds,
             self.buckets,
+            self.covariance,
         )
+
+
+class _GatheringColumns:
+    """Running statistics of the columns of tables; the first batch sets names and dtypes."""
+
+    def __init__(self, plan: Plan, first: Item) -> None:
+        batch: ColumnBatch = first.array
+        if not isinstance(batch, ColumnBatch):
+            raise PatternError(f"{first.name}: cannot measure {type(batch).__name__}")
+        self.plan, self.example = plan, first.name
+        self.kept_shape = batch.shape[1:]
+        names = plan.feature_names
+        if names and len(names) != len(batch.columns):
+            raise PatternError(
+                f"there are {len(names)} feature names, but {first.name} has "
+                f"{len(batch.columns)} numeric columns"
+            )
+        self.dtypes = batch.dtypes
+        self.statistics: Any = empty_columns(self.dtypes)
+        self.extrema: Any = None
+        floats = [d in ("float32", "float64") for d in self.dtypes]
+        self.bucketed = [i for i, known in enumerate(floats) if known and plan.quantiles]
+        self.buckets: Any = None
+        if self.bucketed:
+            self.buckets = Histogram.empty(len(self.bucketed), "bfloat16")
+        self.covariance: Any = None
+        if plan.covariance:
+            check_memory(len(self.dtypes))
+            self.covariance = Covariance.empty(len(self.dtypes), joint_dtype(self.dtypes))
+
+    def add(self, item: Item) -> None:
+        batch: ColumnBatch = item.array
+        values = [column.arrays() for column in batch.columns]
+        statistics, extrema = measured_columns(values, self.dtypes)
+        self.statistics += statistics
+        self.extrema = extrema if self.extrema is None else self.extrema + extrema
+        if self.buckets is not None:
+            self.buckets += _bucketed([values[i] for i in self.bucketed])
+        if self.covariance is not None:
+            self.covariance += of_columns(values, self.dtypes)
+
+    def finish(self) -> Partial:
+        return Partial(
+            self.example,
+            self.kept_shape,
+            joined_dtype(self.dtypes),
+            self.statistics,
+            self.extrema,
+            None,
+            self.buckets,
+            self.covariance,
+        )
+
+
+def _bucketed(columns: list[Any]) -> Histogram:
+    from zeromean.quantiles import codes
+
+    rows = []
+    for values, missing in columns:
+        held = values if missing is None else values[~missing]
+        counts = Histogram.of_codes(codes(held.reshape(-1, 1, 1)), "bfloat16").counts.copy()
+        counts[:, 0x7FC0] += len(values) - len(held)  # what is missing counts as NaN
+        rows.append(counts)
+    return Histogram("bfloat16", frozen(np.concatenate(rows)))
 
 
 def unequal(
@@ -337,7 +427,11 @@ def combine(parts: Iterator[Measured], pattern: Pattern) -> Measured:
             if known is not None and known.kept_shape != partial.kept_shape:
                 theirs = partial.example, partial.kept_shape
                 raise PatternError(unequal(pattern, *theirs, known.example, known.kept_shape))
-            partials[kind] = partial if known is None else known + partial
+            if known is None:
+                partials[kind] = partial
+                continue
+            known += partial
+            partials[kind] = known
         record += part.record
         handed += part.handed
     return Measured(partials, record, handed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zeromean import __version__
+from zeromean.cli_apply import apply
+from zeromean.cli_report import report
+from zeromean.cli_study import study
+from zeromean.terminal import (
+    check_suffix,
+    colored,
+    draw,
+    measuring_bar,
+    reading,
+    report_skips,
+    say_written,
+    silence,
+)
 
 if TYPE_CHECKING:
-    from zeromean.normalizer import Normalizer
-    from zeromean.profile import Profile
+    pass
 
 _PER = ("channel", "pixel", "feature", "all")
 _SHOWN_SKIPS = 5
@@ -35,9 +46,15 @@ class _Commands(click.Group):
             click.echo(f"error: {error}", err=True)
             context.exit(2)
         except ImportError as error:
-            if "zeromean[" not in str(error):
+            if "pip install" not in str(error):
                 raise
             click.echo(f"error: {error}", err=True)
+            context.exit(2)
+        except BrokenPipeError:
+            raise  # click ends quietly when `| head` has seen enough
+        except OSError as error:  # no space, no permission, a folder for a file
+            what = f"{error.filename}: " if error.filename else ""
+            click.echo(f"error: {what}{error.strerror or error}", err=True)
             context.exit(2)
         except (KeyboardInterrupt, click.Abort):
             click.echo("stopped: nothing was written; run the same command again", err=True)
@@ -76,26 +93,6 @@ def main() -> None:
     """
 
 
-_Command = Callable[..., Any]
-
-
-def _reading(command: _Command) -> _Command:
-    """Options of every command that reads images."""
-    for option in reversed(
-        [
-            click.option(
-                "--ext", multiple=True, metavar=".EXT", help="Read only these extensions."
-            ),
-            click.option("--strict", is_flag=True, help="Stop at the first unreadable file."),
-            click.option(
-                "-q", "--quiet", is_flag=True, help="Only results, errors and skipped files."
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
 @main.command(short_help="Measure mean, std and distribution.")
 @click.argument("source", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help=".json or .safetensors file.")
@@ -108,6 +105,9 @@ def _reading(command: _Command) -> _Command:
     show_default=True,
     help="How image files become channels.",
 )
+@click.option(
+    "--by", metavar="class|COLUMN", help="Each class folder, or value of a column, by itself too."
+)
 @click.option("--group", help='With --colors keep: the kind to measure, such as "RGBA uint8".')
 @click.option("--limit", type=click.IntRange(1), help="A quick look at N items, spread evenly.")
 @click.option(
@@ -115,21 +115,24 @@ def _reading(command: _Command) -> _Command:
 )
 @click.option("--channels", default="", help="Channel order of an array, such as RGB.")
 @click.option("--quantiles", is_flag=True, help="Float data: also count values in buckets.")
+@click.option("--covariance", is_flag=True, help="Also how features vary together, to whiten.")
 @click.option("-j", "--workers", type=click.IntRange(1), help="Threads (default: all cores).")
 @click.option("--json", "as_json", is_flag=True, help="Print what -o would write.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw: .png, .svg or .pdf.")
-@_reading
+@reading
 def measure(
     source: tuple[str, ...],
     output: str | None,
     pattern: str | None,
     per: str | None,
     colors: str,
+    by: str | None,
     group: str | None,
     limit: int | None,
     range_: tuple[float, float] | None,
     channels: str,
     quantiles: bool,
+    covariance: bool,
     workers: int | None,
     as_json: bool,
     plot: str | None,
@@ -137,10 +140,11 @@ def measure(
     strict: bool,
     quiet: bool,
 ) -> None:
-    """Measure mean, std and distribution of SOURCE: folders of images, images, .npy, .npz.
+    """Measure mean, std and distribution of SOURCE: folders of images, images, arrays, tables.
 
     \b
     zeromean measure data/train
+    zeromean measure data/train --by class -o by-class.json
     zeromean measure data/train --per pixel -o mean-image.safetensors
     zeromean measure x_train.npy -p "n h w c -> c" --json > train.json
     """
@@ -149,13 +153,14 @@ def measure(
 
     if pattern is not None and per is not None:
         raise click.UsageError("--pattern and --per say the same thing; give one")
-    _check_suffix(output, (".json", ".safetensors"))
-    _check_suffix(plot, (".png", ".svg", ".pdf"))
-    _silence(quiet)
-    with _bar("measuring", quiet) as progress:
-        profile = run(
+    check_suffix(output, (".json", ".safetensors"))
+    check_suffix(plot, (".png", ".svg", ".pdf"))
+    silence(quiet)
+    with measuring_bar("measuring", quiet) as progress:
+        profile: Any = run(
             list(source) if len(source) > 1 else source[0],
             NAMED[per] if per else pattern,
+            by=by,
             colors=colors,
             group=group,
             limit=limit,
@@ -163,24 +168,27 @@ def measure(
             range=range_ or None,
             channels=channels,
             quantiles=quantiles,
+            covariance=covariance,
             strict=strict,
             workers=workers,
             progress=progress,
         )
-    _report_skips(list(profile.provenance.skipped), profile.provenance.left_out, quiet)
+    report_skips(list(profile.provenance.skipped), profile.provenance.left_out, quiet)
     if output:
         profile.save(output)
     if plot:
-        _draw(profile, plot, ", ".join(source))
+        draw(profile, plot, ", ".join(source))
     if as_json:
         click.echo(profile.to_json(), nl=False)
         return
-    from zeromean.summary import profile_text
+    from zeromean.summary import groups_text, profile_text
 
-    click.echo(
-        profile_text(profile, name=", ".join(source), color=_colored(), histogram=False), nl=False
-    )
-    _say_written([output, plot], quiet)
+    options: Any = {"name": ", ".join(source), "color": colored()}
+    if by is not None:
+        click.echo(groups_text(profile, **options), nl=False)
+    else:
+        click.echo(profile_text(profile, **options, histogram=False), nl=False)
+    say_written([output, plot], quiet)
 
 
 @main.command(short_help="Show saved numbers, or draw them.")
@@ -195,120 +203,33 @@ def measure(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 def show(file: str, plot: str | None, kind: str, as_json: bool) -> None:
-    """Show a saved profile or normalizer: table and histogram, or a figure.
+    """Show a saved profile, normalizer or study: table and histogram, or a figure.
 
     \b
     zeromean show train.json
     zeromean show train.json --kind three --plot three.png
     """
     from zeromean.loading import load
-    from zeromean.normalizer import Normalizer
-    from zeromean.summary import normalizer_text, profile_text
+    from zeromean.summary import text_of
 
-    _check_suffix(plot, (".png", ".svg", ".pdf"))
-    loaded = load(file)
-    if isinstance(loaded, Normalizer):
-        if plot:
-            raise click.UsageError(f"{file} is a normalizer; --plot needs a profile")
-        if as_json:
-            click.echo(loaded.to_json(), nl=False)
-            return
-        click.echo(normalizer_text(loaded, name=file, color=_colored()), nl=False)
-        return
+    check_suffix(plot, (".png", ".svg", ".pdf"))
+    loaded: Any = load(file)
+    if plot and hasattr(loaded, "recipe"):
+        raise click.UsageError(f"{file} is a normalizer; --plot needs a profile")
+    if plot and hasattr(loaded, "benchmarks"):
+        raise click.UsageError("a study is drawn by `zeromean study --plot`, or by study.plot()")
     if plot:
-        _draw(loaded, plot, Path(file).name, kind)
+        draw(loaded, plot, Path(file).name, kind)
     if as_json:
         click.echo(loaded.to_json(), nl=False)
         return
-    click.echo(profile_text(loaded, name=file, color=_colored(), histogram=True), nl=False)
-    _say_written([plot], False)
+    if hasattr(loaded, "benchmarks"):
+        from zeromean.cli_study import study_text
 
-
-@main.command("apply", short_help="Normalize images or an array.")
-@click.argument("numbers", type=click.Path())
-@click.argument("source")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    required=True,
-    help="A new folder for images; a file for an array.",
-)
-@click.option(
-    "--method",
-    type=click.Choice(["zero-mean", "standardize"]),
-    help="What to make of a profile (default: zero-mean).",
-)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["npy", "npz", "safetensors"]),
-    default="npz",
-    show_default=True,
-    help="Of the shards of a folder; npy needs pictures of one size.",
-)
-@click.option("--shard-size", type=click.IntRange(1), help="Pictures in a shard (default: 256 MB).")
-@click.option("--layout", type=click.Choice(["hwc", "chw"]), default="hwc", show_default=True)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float16", "float32", "float64"]),
-    default="float32",
-    show_default=True,
-)
-@_reading
-def apply(
-    numbers: str,
-    source: str,
-    output: str,
-    method: str | None,
-    format_: str,
-    shard_size: int | None,
-    layout: str,
-    dtype: str,
-    ext: tuple[str, ...],
-    strict: bool,
-    quiet: bool,
-) -> None:
-    """Normalize SOURCE with NUMBERS, a saved profile or normalizer.
-
-    A folder of images becomes float shards with a manifest; an array file becomes another.
-
-    \b
-    zeromean apply train.json data/train -o centered
-    zeromean apply train.json x_test.npy --method standardize -o x_test.f32.npy
-    """
-    from zeromean.application import Output, apply_files
-
-    _silence(quiet)
-    norm = _normalizer(numbers, method)
-    with _count("normalizing", quiet) as progress:
-        applied = apply_files(
-            norm,
-            source,
-            Path(output),
-            Output(dtype, None if layout == "hwc" else layout, format_, shard_size),
-            strict=strict,
-            extensions=ext or None,
-            progress=progress,
-        )
-    _report_skips(applied.skipped, {}, quiet)
-    click.echo(
-        f"{norm.recipe.replace('_', '-')}: {applied.items:,} items, {dtype} from "
-        f"{applied.low:.6g} to {applied.high:.6g}, in {output}"
-    )
-
-
-def _normalizer(numbers: str, method: str | None) -> Normalizer:
-    from zeromean.loading import load
-    from zeromean.normalizer import Normalizer
-    from zeromean.recipes import standardize, zero_mean
-
-    loaded = load(numbers)
-    if isinstance(loaded, Normalizer):
-        if method is not None and method.replace("-", "_") != loaded.recipe:
-            raise click.UsageError(f"{numbers} is a normalizer already ({loaded.recipe})")
-        return loaded
-    return standardize(loaded) if method == "standardize" else zero_mean(loaded)
+        click.echo(study_text(loaded, color=colored()), nl=False)
+        return
+    click.echo(text_of(loaded, name=file, color=colored()), nl=False)
+    say_written([plot], False)
 
 
 @main.command(short_help="Try it on two real photographs.")
@@ -319,84 +240,13 @@ def demo(output: str) -> None:
     """Measure two real photographs, zero-mean them, and draw the three distributions."""
     from zeromean.demonstration import run
 
-    for text in run(Path(output), color=_colored()):
+    for text in run(Path(output), color=colored()):
         click.echo(text)
 
 
-# ---------------------------------------------------------------- what a person sees
-
-
-def _colored() -> bool:
-    import os
-
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-
-def _check_suffix(path: str | None, allowed: tuple[str, ...]) -> None:
-    """Refuse a bad file name before hours of work, not after."""
-    if path and Path(path).suffix not in allowed:
-        raise click.UsageError(f"{path}: the file must end in {', '.join(allowed)}")
-    if path and not Path(path).absolute().parent.is_dir():
-        raise click.UsageError(f"{path}: there is no such folder")
-
-
-def _silence(quiet: bool) -> None:
-    from zeromean.errors import ZeromeanWarning
-
-    if quiet:
-        warnings.simplefilter("ignore", ZeromeanWarning)
-
-
-def _draw(profile: Profile, path: str, title: str, kind: str = "distribution") -> None:
-    from zeromean import figures
-    from zeromean.drawing import draw
-
-    figures.save(draw(profile, kind, title), path)
-
-
-def _say_written(paths: list[str | None], quiet: bool) -> None:
-    for path in paths:
-        if path and not quiet:
-            click.echo(f"wrote {path}", err=True)
-
-
-def _report_skips(skipped: list[tuple[str, str]], left_out: Any, quiet: bool) -> None:
-    """Name what was not measured, on stderr."""
-    if left_out and not quiet:
-        kinds = ", ".join(f"{n:,} {extension}" for extension, n in sorted(left_out.items()))
-        click.echo(f"left out by extension: {kinds} (--ext names all to read)", err=True)
-    if not skipped:
-        return
-    click.echo(f"skipped {len(skipped):,}:", err=True)
-    shown = skipped if len(skipped) <= _SHOWN_SKIPS + 1 else skipped[:_SHOWN_SKIPS]
-    for path, reason in shown:
-        click.echo(f"  {path}: {reason}", err=True)
-    if len(shown) < len(skipped):
-        click.echo(f"  ... and {len(skipped) - len(shown):,} more, all in the saved file", err=True)
-
-
-@contextmanager
-def _bar(what: str, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
-    """A progress bar on a terminal: items/s, MB/s, time left; nothing in a pipe."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from zeromean.progress import bar
-
-    with bar(what) as (update, _):
-        yield update
-
-
-@contextmanager
-def _count(what: str, quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from zeromean.progress import bar
-
-    with bar(what) as (_, count):
-        yield count
-
+main.add_command(apply)
+main.add_command(report)
+main.add_command(study)
 
 if __name__ == "__main__":
     main()

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean import figures
-from zeromean.application import Output, apply_files
+from zeromean.application import apply_files
 from zeromean.drawing import draw
 from zeromean.errors import SourceError
 from zeromean.measurement import measure
+from zeromean.outputs import Output
 from zeromean.recipes import standardize, zero_mean
+from zeromean.reporting import report
 from zeromean.summary import profile_text
 
 _SHARD = "shard-00000.npz"
@@ -55,13 +57,16 @@ def run(target: Path, *, color: bool) -> Iterator[str]:
     yield _before_and_after(target / "zero-mean" / _SHARD, profile.mean, applied.low, applied.high)
     picture = target / "three-distributions.png"
     figures.save(draw(profile, "three", "Two photographs, as a network sees them"), picture)
+    page = target / "report.html"
+    report(profile, path=page, source=source, title="Two photographs", file="photos.json")
     yield f"""
 Written to {target}/
   photos.json              the profile: every count, exact; adds to other profiles
   zero-mean.json           the normalizer y = x - mean
   standardize.json         the normalizer y = (x - mean) / std
   zero-mean/               the zero-mean photographs as float32, with a manifest
-  three-distributions.png  original, zero-mean and standardized, side by side"""
+  three-distributions.png  original, zero-mean and standardized, side by side
+  report.html              all of it as a page to open, and why zero mean helps"""
 
 
 def _before_and_after(shard: Path, mean: npt.NDArray[np.float64], low: float, high: float) -> str:
@@ -79,7 +84,7 @@ def _prepare(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise SourceError(f"{target} is a file; choose a folder with -o")
     shards = target / "zero-mean"
-    ours = {"manifest.json", _SHARD}
+    ours = {"manifest.json", "normalizer.json", _SHARD}
     if shards.is_dir():
         foreign = sorted(p.name for p in shards.iterdir() if p.name not in ours)
         if foreign:

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.errors import FormatError
+from zeromean.errors import FormatError, ZeromeanError
 
 FORMAT = "zeromean/1"
 _METADATA_KEY = "zeromean"
 _MAX_DIGITS = 8192
-_NESTED = ("statistics", "provenance")
+_NESTED = ("groups", "statistics", "provenance")
 
 Tensors = dict[str, npt.NDArray[Any]]
 _T = TypeVar("_T")
@@ -91,6 +91,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OSError as error:
+        if isinstance(error, ZeromeanError):  # of what was to be written
+            raise
         raise FormatError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if name and os.path.exists(name):
@@ -113,6 +115,7 @@ def save(path: str | os.PathLike[str], document: Mapping[str, Any], tensors: Ten
         from safetensors.numpy import save_file
 
         metadata = {_METADATA_KEY: canonical(document)}
+        tensors = {name: np.asarray(v, order="C") for name, v in tensors.items()}  # else read wrong
         write_atomically(target, lambda p: save_file(tensors, p, metadata=metadata))
     else:
         raise FormatError(f"cannot save to {target.name!r}: use .json (small) or .safetensors")

@@ -7,23 +7,35 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from zeromean.accumulation import Measured, Plan, combine, measure_shard
-from zeromean.errors import MergeError, PatternError, SkippedWarning, SourceError, ZeromeanWarning
+from zeromean.errors import (
+    MergeError,
+    PatternError,
+    SkippedWarning,
+    SourceError,
+    UnitError,
+    ZeromeanWarning,
+)
+from zeromean.grouped import GroupedProfile
+from zeromean.partition import grouping_of
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 from zeromean.provenance import Provenance
 from zeromean.sources.arrays import ArraySource
+from zeromean.sources.frames import FrameSource
 from zeromean.sources.images import ImageFiles
 from zeromean.sources.opening import Opened, Options, open_source, pattern_of
+from zeromean.sources.tables import TableFiles, Widened
 
 _SMALL_FILE = 20_000  # bytes: below, two threads on one interpreter are slower than one
+_FIXED_CORES = 8  # that shards are made for, where sums of floats must not depend on the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +58,23 @@ class Progress:
     seconds: float
 
 
+@overload
+def measure(
+    source: Any, pattern: str | Pattern | None = None, *, by: None = None, **options: Any
+) -> Profile: ...
+
+
+@overload
+def measure(
+    source: Any, pattern: str | Pattern | None = None, *, by: Any, **options: Any
+) -> GroupedProfile: ...
+
+
 def measure(
     source: Any,
     pattern: str | Pattern | None = None,
     *,
+    by: Any = None,
     colors: str = "RGB",
     group: str | None = None,
     limit: int | None = None,
@@ -58,24 +83,32 @@ def measure(
     channels: str = "",
     feature_names: Sequence[str] = (),
     quantiles: bool = False,
+    covariance: bool = False,
     strict: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Callable[[Progress], None] | None = None,
     **sizes: int,
-) -> Profile:
+) -> Profile | GroupedProfile:
     """Measure data once, exactly.
 
     Parameters
     ----------
-    source : array, path, or iterable
+    source : array, data frame, path, or iterable
         An array (NumPy, memory map, CPU tensor, anything with ``__array__``); a folder of
-        images; a `.npy` or `.npz` file (``data.npz:name`` for one of several arrays); a list of
-        paths; a list or generator of arrays or PIL images, of unequal sizes if need be.
+        images; a `.npy` or `.npz` file (``data.npz:name`` for one of several arrays); a data frame
+        (pandas, polars, PyArrow, or anything with ``__arrow_c_stream__``); a `.csv` or `.parquet`
+        file; a list of paths; a list or generator of frames, or of arrays or PIL images, of
+        unequal sizes if need be.
     pattern : str or Pattern, optional
         Which axes keep their own statistics, such as ``"n h w c -> c"``. Without one: a
-        one-dimensional array gives one number, a two-dimensional array one for each column,
-        pictures one for each channel.
+        one-dimensional array gives one number, a two-dimensional array one for each column, a
+        table one for each column of numbers, pictures one for each channel.
+    by : "class", array or sequence of labels, or callable, optional
+        Measure each group by itself, in the same pass. "class": pictures by the first folder below
+        the one that is measured. Labels: a text, whole number or truth value for each entry of the
+        first axis, or for each element of a list or generator. A callable makes a group of the
+        name of a file, relative to the source. For a table, the name of a column.
     colors : {"RGB", "gray", "keep"}
         How image files become channels. "RGB" converts 8-bit files as torchvision's loader
         does; "keep" takes every file as it is, and refuses a mixture.
@@ -91,9 +124,13 @@ def measure(
     channels : str, optional
         Order of the channels of an array, such as "RGB".
     feature_names : sequence of str, optional
-        One name for each kept entry.
+        One name for each kept entry; tables bring their own.
     quantiles : bool
         For float32 and float64: also count values in buckets, for `Profile.quantile_bounds`.
+    covariance : bool
+        Also how features vary together, for `zeromean.whiten` and `Profile.cov`; exact for
+        integers. Floats are then measured in shards of a fixed size, added in order, so that
+        neither cores nor workers change a bit; rows with a NaN or an infinity are left out of it.
     strict : bool
         Stop at the first file that cannot be read, instead of skipping and reporting it.
     workers : int, optional
@@ -108,7 +145,7 @@ def measure(
 
     Returns
     -------
-    Profile
+    Profile, or GroupedProfile with ``by=``
 
     Raises
     ------
@@ -117,6 +154,8 @@ def measure(
         for the first unreadable file.
     PatternError
         When pattern and data do not fit, with the patterns that would.
+    UnitError
+        When integers lie beyond the given range, or `channels` names another number of them.
 
     Examples
     --------
@@ -141,21 +180,53 @@ def measure(
                 channels,
                 colors,
                 quantiles,
+                covariance,
                 strict,
                 tuple(feature_names),
+                grouping_of(by, one, alone=len(opened) == 1),
             ),
             _Run(workers, executor, progress),
         )
         for one in opened
     ]
-    profile = parts[0]
+    profile: Any = parts[0]
     for one, part in zip(opened[1:], parts[1:], strict=True):
         try:
             profile += part
         except MergeError as error:
             raise MergeError(f"{one.name}: {error}") from None
-    _warn(profile)
-    return profile
+    whole = profile if by is None else profile.total
+    _check_units(whole, channels)
+    _warn(whole)
+    return profile  # type: ignore[no-any-return]
+
+
+def _check_units(profile: Profile, channels: str) -> None:
+    """Hold what was said of the data against the data.
+
+    Raises
+    ------
+    UnitError
+        For integers beyond the given range, and another number of channels than were named.
+    """
+    if channels and len(profile.kept_shape) == 1 and profile.n_features != len(channels):
+        raise UnitError(
+            f"channels={channels!r} names {len(channels)} channel(s), but {profile.n_features} "
+            "were measured; name them all, or none"
+        )
+    limits, known = profile.units.range, profile.extrema
+    low = min((v for v in known.low.tolist() if v is not None), default=None)
+    high = max((v for v in known.high.tolist() if v is not None), default=None)
+    if limits is None or low is None or high is None:
+        return
+    if low < limits[0] or high > limits[1]:
+        text = (
+            f"the data goes from {low:.6g} to {high:.6g}, beyond the range {limits[0]:g}.."
+            f"{limits[1]:g} that was given"
+        )
+        if "float" not in profile.dtype:
+            raise UnitError(f"{text}; give the true one")
+        warnings.warn(text, ZeromeanWarning, stacklevel=3)
 
 
 def _unknown(sizes: dict[str, int]) -> str:
@@ -190,7 +261,14 @@ def _cores() -> int:
 
 
 def _measure_one(opened: Opened, plan: Plan, run: _Run) -> Profile:
-    """Measure one opened source and attach its provenance."""
+    """Measure one opened source and attach its provenance; again if a column had to be widened."""
+    while True:
+        names = plan.feature_names or getattr(opened, "feature_names", ())
+        with suppress(Widened):
+            return _measure_once(opened, replace(plan, feature_names=names), run)
+
+
+def _measure_once(opened: Opened, plan: Plan, run: _Run) -> Profile:
     with closing(_mapped(opened, plan, run)) as parts:  # so that an error leaves no thread behind
         measured = combine(_watched(parts, opened, run), plan.pattern)
     record = measured.record
@@ -201,6 +279,11 @@ def _measure_one(opened: Opened, plan: Plan, run: _Run) -> Profile:
             left_out=opened.left_out,
             warnings=opened.warnings,
             decoders=_with_versions(record),
+        )
+    if isinstance(opened, FrameSource | TableFiles):
+        rows = max(1, record.items)
+        record = replace(
+            record, left_out=dict.fromkeys(opened.left_out, rows), warnings=opened.warnings
         )
     record = replace(record, versions=_versions(), sources=(_look(opened),))
     kinds = measured.partials
@@ -267,7 +350,7 @@ def _mapped(opened: Opened, plan: Plan, run: _Run) -> Generator[Measured, None, 
         return
     threads = run.threads(opened)
     if threads == 1:
-        for shard in opened.shards():
+        for shard in _shards(opened, plan):
             yield measure_shard(shard, plan)
         return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="zeromean")
@@ -279,21 +362,32 @@ def _mapped(opened: Opened, plan: Plan, run: _Run) -> Generator[Measured, None, 
 
 def _through(executor: Executor, window: int, opened: Opened, plan: Plan) -> Iterator[Measured]:
     """Keep a bounded number of shards under way, so that memory stays bounded too."""
-    pending: set[Future[Measured]] = set()
+    pending: list[Future[Measured]] = []
     try:
-        for shard in opened.shards():
-            pending.add(executor.submit(measure_shard, shard, plan))
+        for shard in _shards(opened, plan):
+            pending.append(executor.submit(measure_shard, shard, plan))
             while len(pending) >= window:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+                yield from _finished(pending, plan)
         while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+            yield from _finished(pending, plan)
     finally:
         for future in pending:
             future.cancel()
+
+
+def _finished(pending: list[Future[Measured]], plan: Plan) -> Iterator[Measured]:
+    """Take out what is done; of a covariance, which is added in order, the oldest."""
+    first = plan.covariance
+    for future in pending[:1] if first else list(wait(pending, return_when=FIRST_COMPLETED).done):
+        pending.remove(future)
+        yield future.result()
+
+
+def _shards(opened: Opened, plan: Plan) -> Iterator[Any]:
+    """Shards of a source; for a covariance, the same ones on every machine."""
+    fixed = plan.covariance and isinstance(opened, ArraySource | FrameSource | TableFiles)
+    shards: Any = opened.shards(cores=_FIXED_CORES) if fixed else opened.shards()  # type: ignore[call-arg]
+    return iter(shards) if plan.by is None else plan.by.shards(opened, shards)
 
 
 def _warn(profile: Profile) -> None:

@@ -1,37 +1,36 @@
-"""The affine `Normalizer`: apply, invert, save."""
+"""The affine `Normalizer`: apply, invert, compose, save."""
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from zeromean import documents
-from zeromean.documents import field
-from zeromean.errors import FormatError, PatternError, UnitError
+from zeromean import documents, normalizer_file
+from zeromean.destination import checked, dtype_of, target_of
+from zeromean.errors import PatternError, UnitError, ZeromeanWarning
 from zeromean.pattern import Pattern
-from zeromean.profile_file import check_size, head_of
 from zeromean.provenance import Units
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 _Array = npt.NDArray[Any]
 _Floats = npt.NDArray[np.float64]
-_BLOCK_BYTES = 1 << 20
-_NUMBERS = ("shift", "scale")
-_OUTPUTS = ("float16", "float32", "float64")
-_SLACK = 1e-6  # how far a float may lie outside its range before the units are doubted
+_NUMBERS = ("shift", "scale", "offset")
 
 
 @dataclass(frozen=True, eq=False)
 class Normalizer:
-    """y = (x - shift) / scale, feature by feature, and back.
+    """y = (x - shift) / scale + offset, feature by feature; or y = (x - shift) matrixᵀ + offset.
 
-    Made by a recipe (`zeromean.zero_mean`, `zeromean.standardize`) or by `zeromean.load`.
+    Made by a recipe such as `zeromean.zero_mean` or `zeromean.whiten`, or by `zeromean.load`.
 
     Attributes
     ----------
@@ -40,7 +39,7 @@ class Normalizer:
     shift : ndarray of float64, kept shape
         What is subtracted, in the units of the raw data.
     scale : ndarray of float64, kept shape
-        What the shifted data is divided by; 1 for constant features.
+        What the shifted data is divided by; 1 for constant features, and where there is a matrix.
     dtype : str
         Of the raw data.
     units : Units
@@ -51,6 +50,12 @@ class Normalizer:
     constant : tuple of str
         Features without spread, whose scale is 1.
     feature_names : tuple of str
+    offset : ndarray of float64, kept shape; (n_out,) where there is a matrix
+        What is added last: 0, but for `zeromean.min_max` and what `then` composed.
+    matrix : ndarray of float64, (n_out, n_features), or None
+        Of whitening; features are the kept entries in C order.
+    details : mapping of str to float
+        What a recipe reports, such as the condition number of whitening. Not compared.
 
     Examples
     --------
@@ -74,34 +79,45 @@ class Normalizer:
     ddof: int = 0
     constant: tuple[str, ...] = ()
     feature_names: tuple[str, ...] = ()
+    offset: _Floats = field(default_factory=lambda: np.zeros(()))
+    matrix: _Floats | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _NUMBERS:
-            values = np.array(getattr(self, name), np.float64)
+        n_out = None if self.matrix is None else (len(self.matrix),)
+        shapes: dict[str, Any] = {"offset": n_out or self.kept_shape}
+        if self.matrix is not None:
+            shapes["matrix"] = np.shape(self.matrix)
+        for name in _NUMBERS if self.matrix is None else (*_NUMBERS, "matrix"):
+            shape = shapes.get(name, self.kept_shape)
+            values = np.array(np.broadcast_to(getattr(self, name), shape), np.float64)
             values.flags.writeable = False
             object.__setattr__(self, name, values)
 
+    # ------------------------------------------------------------ there and back
+
     def __call__(
-        self, x: Any, *, out: _Array | None = None, dtype: Any = None, layout: str | None = None
-    ) -> _Array:
+        self, x: Any, *, out: Any = None, dtype: Any = None, layout: str | None = None
+    ) -> Any:
         """Normalize data.
 
         Parameters
         ----------
-        x : array
+        x : array, tensor or data frame
             Any shape that fits the pattern; the first axis may be missing if it is not kept.
-        out : ndarray, optional
-            Where to write; sets the dtype.
-        dtype : {"float32", "float16", "float64"}, optional
-            Of the result. Computed in float64 and rounded once at the end.
+        out : ndarray or tensor, optional
+            Where to write; sets the dtype. May be `x` itself.
+        dtype : {"float32", "float16", "bfloat16", "float64"}, optional
+            Of the result; float32 unless given. Computed in float64 and rounded once at the end.
+            A data frame keeps its float columns as they are and gets float64 for the others.
         layout : {"chw"}, optional
-            Move the last axis, the channels, in front of height and width. The result is
-            contiguous.
+            Move the last axis, the channels, in front of height and width, on the way.
 
         Returns
         -------
-        ndarray
-            Same shape as `x`, unless `layout` says otherwise.
+        ndarray, tensor or data frame
+            Of the kind and shape of `x`, unless `layout` says otherwise; the samples by n_out
+            features where a matrix leaves fewer features.
 
         Raises
         ------
@@ -110,34 +126,49 @@ class Normalizer:
         UnitError
             When the data is visibly on another scale than what was measured.
         """
+        foreign = _foreign(x)
+        if foreign is not None:
+            return foreign.apply(self, x, out=out, dtype=dtype, layout=layout)
         array, complete = self._fitted(x)
-        self._check_units(array)
-        target = self._target(array, complete, out, dtype, layout)
-        shift, scale = self._spread(array.shape)
-        moved = np.moveaxis(target, -3, -1) if layout == "chw" else target
-        for index in _pieces(array):
-            centered = array[index].astype(np.float64)
-            centered -= _at(shift, index)
-            centered /= _at(scale, index)
-            moved[index] = centered
-        result = target if complete else target[0]
-        return result if out is None else out
+        self.check_units(array)
+        shape = self._shape_out(array.shape, layout)
+        target = target_of(shape, complete, out, dtype)
+        self._forward(array, np.moveaxis(target, -3, -1) if layout == "chw" else target)
+        return out if out is not None else target if complete else target[0]
 
-    def invert(self, y: Any, *, dtype: Any = None) -> _Array:
-        """Undo the normalization: x = y * scale + shift.
+    def _forward(self, array: _Array, target: _Array) -> None:
+        if self.matrix is None:
+            from zeromean.affine import forward
+
+            forward(array, *self._spread(array.shape), target)
+        else:
+            from zeromean.mixing import mix
+
+            mix(self.pattern, array, self.shift, self.matrix, self.offset, target)
+
+    def invert(
+        self, y: Any, *, out: Any = None, dtype: Any = None, layout: str | None = None
+    ) -> Any:
+        """Undo the normalization: x = (y - offset) * scale + shift.
 
         Parameters
         ----------
-        y : array
-            As `__call__` gave it, in the original layout.
+        y : array, tensor or data frame
+            As `__call__` gave it.
+        out : ndarray, optional
+            Where to write; sets the dtype.
         dtype : optional
             Of the result; the raw dtype by default. Integers are rounded to nearest and
             clipped to their range, so that a round trip through float32 is the identity for
             uint8 and uint16.
+        layout : {"chw"}, optional
+            When `__call__` was given it: the channels are moved back behind height and width.
 
         Returns
         -------
-        ndarray, same shape as `y`
+        ndarray, tensor or data frame
+            Of the shape of the raw data. Where a matrix left fewer features, the point of the
+            kept subspace.
 
         Raises
         ------
@@ -146,29 +177,140 @@ class Normalizer:
         UnitError
             For integers, which are raw data and not normalized.
         """
-        if np.asarray(y).dtype.kind in "iub":
+        foreign = _foreign(y)
+        if foreign is not None:
+            return foreign.invert(self, y, out=out, dtype=dtype, layout=layout)
+        array = np.asarray(y)
+        if array.dtype.kind in "iub":
             raise UnitError(
                 f"invert takes what normalizing gave, floats around zero, not "
-                f"{np.asarray(y).dtype.name} data"
+                f"{array.dtype.name} data"
             )
-        array, complete = self._fitted(y)
-        wanted = _dtype(self.dtype) if dtype is None else np.dtype(dtype)
-        result = np.empty(array.shape, wanted)
-        shift, scale = self._spread(array.shape)
-        for index in _pieces(array):
-            values = array[index].astype(np.float64)
-            values *= _at(scale, index)
-            values += _at(shift, index)
-            result[index] = _whole(values, wanted) if wanted.kind in "iub" else values
-        return result if complete else result[0]
+        if layout == "chw":
+            array = np.moveaxis(array, -3, -1)
+        wanted = dtype_of(self.dtype if dtype is None else dtype) if out is None else out.dtype
+        if self.matrix is not None:
+            return self._unmix(array, wanted, out)
+        array, complete = self._fitted(array)
+        if wanted.kind in "iu":
+            self._doubt(array)
+        shape = array.shape if complete else array.shape[1:]
+        result = np.empty(shape, wanted) if out is None else checked(out, shape, "biufV")
+        from zeromean.affine import backward
+
+        backward(array, *self._spread(array.shape), result if complete else result[None])
+        return result
+
+    def _doubt(self, array: _Array) -> None:
+        """Warn of values that no data in the range can have become, such as raw ones."""
+        if self.units.range is None or array.size == 0 or array.dtype.name == "bfloat16":
+            return
+        low, high = self.units.range
+        largest = float(np.fmax.reduce(np.abs(array), axis=None))
+        undone = float(((largest - self.offset) * self.scale + self.shift).min())
+        if high + (high - low) < undone < np.inf:
+            warnings.warn(
+                f"values up to {largest:.6g} become {undone:.6g} and more, far beyond "
+                f"{low:g}..{high:g}, and are clipped: is this data normalized?",
+                ZeromeanWarning,
+                stacklevel=3,
+            )
+
+    def _unmix(self, array: _Array, dtype: np.dtype[Any], out: _Array | None) -> _Array:
+        from zeromean.mixing import unmix
+
+        assert self.matrix is not None
+        reduced = len(self.matrix) != self.shift.size
+        if not reduced:
+            array, complete = self._fitted(array)
+        else:
+            complete = True
+        x = unmix(self.pattern, array, self.shift, self._inverse, self.offset, reduced=reduced)
+        result = np.empty(x.shape, dtype) if out is None else checked(out, x.shape, "biufV")
+        from zeromean.affine import backward
+
+        zero, one = np.zeros((1,) * x.ndim), np.ones((1,) * x.ndim)
+        backward(x, zero, one, zero, result)
+        return result if complete or out is not None else result[0]
+
+    @cached_property
+    def _inverse(self) -> _Floats:
+        """(n_features, n_out): the inverse of the matrix, or its pseudo-inverse."""
+        return np.linalg.pinv(self.matrix)  # type: ignore[arg-type]
+
+    def then(self, second: Any) -> Any:
+        """This normalization and then another, as one.
+
+        Parameters
+        ----------
+        second : Normalizer
+            Made from a profile of what this one gives. Its pattern has the same axes; where the
+            two keep different ones, the result keeps those of the pattern that keeps more.
+
+        Returns
+        -------
+        Normalizer
+            One affine map; equal to one after the other but for the rounding of the composed
+            shift and scale (a few units in the last place of float64).
+
+        Raises
+        ------
+        PatternError
+            When the patterns cannot be brought together.
+        UnitError
+            When the second was measured on raw data and not on what this one gives.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import zeromean as zm
+        >>> x = np.array([[1.0], [2.0], [6.0]])
+        >>> first = zm.zero_mean(zm.measure(x))
+        >>> second = zm.max_abs(zm.measure(first(x)))
+        >>> first.then(second)(x).ravel()
+        array([-0.6666667 , -0.33333334,  1.        ], dtype=float32)
+        """
+        if hasattr(second, "after"):
+            return second.after(self)  # per-sample recipes know how to follow
+        if not isinstance(second, Normalizer):
+            raise PatternError(
+                f"a normalizer is followed by another one, not by a {type(second).__name__}; make "
+                "one from the profile of what this one gives"
+            )
+        from zeromean.composition import composed
+
+        return composed(self, second)
+
+    def torch(self, **options: Any) -> Module:
+        """The same map as a `torch.nn.Module`; see `zeromean.torch.module` for the options.
+
+        Parameters
+        ----------
+        **options
+            Passed on.
+
+        Returns
+        -------
+        torch.nn.Module
+
+        Raises
+        ------
+        ImportError
+            Without PyTorch, with what to install.
+        """
+        from zeromean.torch import module
+
+        made: Module = module(self, **options)
+        return made
+
+    # ------------------------------------------------------------ checks
 
     def _fitted(self, x: Any) -> tuple[_Array, bool]:
         if isinstance(x, str | os.PathLike):
             raise PatternError("a normalizer takes arrays; for files there is `zeromean apply`")
         array = np.asarray(x)
-        if array.dtype.name == "bfloat16":
-            array = array.astype(np.float32)
-        if array.dtype.kind not in "biuf":
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        if wide or (array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16"):
             raise PatternError(f"cannot normalize values of dtype {array.dtype.name}")
         complete = self.check_shape(array.shape)
         return array if complete else array[None], complete
@@ -199,79 +341,92 @@ class Normalizer:
             )
         return complete
 
-    def _check_units(self, array: _Array) -> None:
-        """Refuse 0..1 data for 0..255 numbers and the like; both are named."""
+    def check_units(self, array: _Array) -> None:
+        """Refuse 0..1 data for 0..255 numbers and the like; both are named.
+
+        Parameters
+        ----------
+        array : ndarray
+
+        Raises
+        ------
+        UnitError
+        """
         top = self.units.top
         if top is None or array.size == 0:
             return
         if array.dtype.name == self.dtype and array.dtype.kind != "f":
             return  # all its values are in its range
+        if array.dtype.name == "bfloat16":
+            array = array.astype(np.float32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # all-NaN data has no extrema, and no units to doubt
             low, high = float(np.nanmin(array)), float(np.nanmax(array))
-        what = f"the data is {array.dtype.name} from {low:.6g} to {high:.6g}"
-        if high > top * (1 + _SLACK) or low < -top * _SLACK:
-            raise UnitError(
-                f"{what}, but the normalizer was measured on {self.dtype} {self.units}; "
-                "bring the data to that range first"
-            )
-        if array.dtype.kind == "f" and top > 1 and high <= 1 and low < high:
-            raise UnitError(
-                f"{what}, which looks like 0..1, but the normalizer was measured on {self.dtype} "
-                f"{self.units}; multiply the data by {top:g}"
-            )
+        self.units.check(self.dtype, array.dtype.name, low, high)
 
-    def _target(
-        self, array: _Array, complete: bool, out: _Array | None, dtype: Any, layout: str | None
-    ) -> _Array:
-        shape = array.shape
-        if layout == "chw":
-            if len(shape) < 4 and not (len(shape) == 3 and self.pattern.axes[-1] == ("c",)):
-                raise PatternError(
-                    "layout 'chw' moves the last of the axes h, w, c before the others; data of "
-                    f"shape {shape} under the pattern '{self.pattern}' does not end in them"
-                )
-            shape = (*shape[:-3], shape[-1], *shape[-3:-1])
-        elif layout is not None:
+    def _shape_out(self, shape: tuple[int, ...], layout: str | None) -> tuple[int, ...]:
+        if self.matrix is not None and len(self.matrix) != self.shift.size:
+            from zeromean.mixing import reduced_shape
+
+            shape = reduced_shape(self.pattern, shape, len(self.matrix))
+        if layout is None:
+            return shape
+        if layout != "chw":
             raise PatternError(f"layout is {layout!r}; the choice is 'chw' or nothing")
-        if out is None:
-            wanted = np.dtype("float32" if dtype is None else dtype)
-            if wanted.name not in _OUTPUTS:
-                raise PatternError(f"dtype is {wanted.name}; choose one of {', '.join(_OUTPUTS)}")
-            return np.empty(shape, wanted)
-        if dtype is not None and out.dtype != np.dtype(dtype):
-            raise PatternError(f"out is {out.dtype.name}, but dtype says {np.dtype(dtype).name}")
-        if out.shape != (shape if complete else shape[1:]) or out.dtype.name not in _OUTPUTS:
-            wanted_shape = shape if complete else shape[1:]
+        if len(shape) < 4 and not (len(shape) == 3 and self.pattern.axes[-1] == ("c",)):
             raise PatternError(
-                f"out is {out.dtype.name} {out.shape}; it must be a float array of {wanted_shape}"
+                "layout 'chw' moves the last of the axes h, w, c before the others; data of "
+                f"shape {shape} under the pattern '{self.pattern}' does not end in them"
             )
-        return out if complete else out[None]
+        return (*shape[:-3], shape[-1], *shape[-3:-1])
 
-    def _spread(self, shape: tuple[int, ...]) -> tuple[_Floats, _Floats]:
-        return self.pattern.spread(self.shift, shape), self.pattern.spread(self.scale, shape)
+    def _spread(self, shape: tuple[int, ...]) -> tuple[_Floats, _Floats, _Floats]:
+        """Shift, scale and offset, so that they broadcast against data of this shape."""
+        cache: dict[Any, Any] = self.__dict__.setdefault("_spreads", {})
+        if shape not in cache:
+            if len(cache) > 64:
+                cache.clear()  # pictures of many sizes
+            cache[shape] = tuple(self.pattern.spread(getattr(self, n), shape) for n in _NUMBERS)
+        return cache[shape]  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------ as a value
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Normalizer):
             return NotImplemented
         plain = ("pattern", "kept_shape", "dtype", "units", "recipe", "ddof", "feature_names")
-        return all(getattr(self, n) == getattr(other, n) for n in plain) and all(
-            np.array_equal(getattr(self, n), getattr(other, n)) for n in ("shift", "scale")
+        same = all(getattr(self, n) == getattr(other, n) for n in plain)
+        if not same or (self.matrix is None) != (other.matrix is None):
+            return False
+        return all(
+            np.array_equal(getattr(self, n), getattr(other, n)) for n in (*_NUMBERS, "matrix")
         )
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
     def __repr__(self) -> str:
-        what = f'Normalizer({self.recipe}, "{self.pattern}", {self.dtype} ({self.units}))'
-        lines = [what, f"  shift {_few(self.shift)}", f"  scale {_few(self.scale)}"]
-        if self.constant:
-            lines.append(f"  constant, scale 1: {', '.join(self.constant[:8])}")
-        return "\n".join(lines)
+        from zeromean.tables import normalizer_headline, normalizer_rows
+
+        _, _, notes = normalizer_rows(self, 1)
+        lines = [f"Normalizer({normalizer_headline(self)})", f"  shift {_few(self.shift)}"]
+        if self.matrix is None:
+            lines.append(f"  scale {_few(self.scale)}")
+        if self.offset.any():
+            lines.append(f"  offset {_few(self.offset)}")
+        return "\n".join(lines + [f"  {note}" for note in notes if not note.startswith("...")])
+
+    def _repr_html_(self) -> str:
+        from zeromean.tables import normalizer_html
+
+        return normalizer_html(self, 12)
 
     # ------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to `.json` (readable, up to 10 000 kept entries) or `.safetensors` (any size).
+        """Write to `.json` (readable, up to 10 000 numbers) or `.safetensors` (any size).
 
         Parameters
         ----------
@@ -281,41 +436,15 @@ class Normalizer:
         Raises
         ------
         FormatError
-            For another suffix, too many entries for JSON, or a folder that cannot be written.
+            For another suffix, too many entries for JSON, a folder that cannot be written, or
+            numbers that belong to the samples of one batch.
         """
         tensors = str(path).endswith(".safetensors")
-        documents.save(path, *self._document(tensors=tensors))
+        documents.save(path, *normalizer_file.to_document(self, tensors=tensors))
 
     def to_json(self) -> str:
         """The text that `save` writes to a `.json` file."""
-        return documents.to_text(self._document(tensors=False)[0])
-
-    def _document(self, *, tensors: bool) -> tuple[dict[str, Any], documents.Tensors]:
-        document = {**self._head(), "checksum": self._checksum()}
-        if tensors:
-            return document, {k: np.array(getattr(self, k)) for k in _NUMBERS}
-        check_size(math.prod(self.kept_shape))
-        return document | {k: getattr(self, k).tolist() for k in _NUMBERS}, {}
-
-    def _head(self) -> dict[str, Any]:
-        return {
-            "format": documents.FORMAT,
-            "kind": "normalizer",
-            "recipe": self.recipe,
-            "pattern": str(self.pattern),
-            "sizes": dict(self.pattern.sizes),
-            "kept_shape": list(self.kept_shape),
-            "dtype": self.dtype,
-            **self.units.to_fields(),
-            "feature_names": list(self.feature_names),
-            "ddof": self.ddof,
-            "constant": list(self.constant),
-        }
-
-    def _checksum(self) -> str:
-        """Over everything in the file."""
-        numbers = {k: [v.hex() for v in getattr(self, k).ravel().tolist()] for k in _NUMBERS}
-        return documents.checksum({**self._head(), **numbers}, {})
+        return documents.to_text(normalizer_file.to_document(self, tensors=False)[0])
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], arrays: documents.Tensors) -> Self:
@@ -336,85 +465,23 @@ class Normalizer:
         FormatError
             Naming the field.
         """
-        pattern, shape, dtype, names = head_of(document)
-        shift, scale = (_floats(document, arrays, name, shape) for name in _NUMBERS)
-        if not (scale > 0).all():
-            raise FormatError("field 'scale' must be positive")
-        constant = field(document, "constant", list)
-        held = cls(
-            pattern=pattern,
-            kept_shape=shape,
-            shift=shift,
-            scale=scale,
-            dtype=dtype,
-            units=Units.from_fields(document),
-            recipe=field(document, "recipe", str),
-            ddof=field(document, "ddof", int),
-            constant=tuple(map(str, constant)),
-            feature_names=names,
-        )
-        documents.check_sum(document, held._checksum())
+        held = cls(**normalizer_file.fields_of(document, arrays))
+        documents.check_sum(document, normalizer_file.checksum_of(held))
         return held
 
 
-def _floats(
-    document: Mapping[str, Any], arrays: documents.Tensors, name: str, shape: tuple[int, ...]
-) -> _Floats:
-    if arrays:
-        values = documents.tensor(arrays, name, np.float64, shape)
-    else:
-        entries: Any = field(document, name, (list, float, int))
-        try:
-            values = np.array(_numbers(entries, name), np.float64)
-        except (ValueError, OverflowError):
-            raise FormatError(f"field {name!r} must hold numbers of shape {shape}") from None
-        if values.shape != shape and values.size + math.prod(shape):
-            raise FormatError(f"field {name!r} has shape {values.shape}, not {shape}")
-        values = values.reshape(shape)
-    if not np.isfinite(values).all():
-        raise FormatError(f"field {name!r} holds a value that is not finite")
-    return values
+def _foreign(x: Any) -> Any:
+    """The module that normalizes this kind of object, None for arrays; imports what it needs."""
+    home = type(x).__module__.partition(".")[0]
+    if home in ("torch", "torchvision"):
+        from zeromean import torch
 
+        return torch
+    if home in ("pandas", "polars", "pyarrow", "narwhals"):
+        from zeromean import tabular
 
-def _numbers(entries: Any, name: str) -> Any:
-    """Nested lists of numbers as they are; no text, no truth values."""
-    if isinstance(entries, list):
-        return [_numbers(entry, name) for entry in entries]
-    if type(entries) not in (int, float):
-        raise FormatError(f"field {name!r} must hold numbers, not {entries!r:.40}")
-    return entries
-
-
-def _channels_last_hint(kept: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    if len(kept) == 1 and len(shape) >= 3 and shape[-3] == kept[0] and shape[-1] != kept[0]:
-        return (
-            "; the channels seem to come first here: move them last, or measure with 'n c h w -> c'"
-        )
-    return ""
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    try:
-        return np.dtype(name)
-    except TypeError:  # bfloat16 is known to NumPy once ml_dtypes is imported
-        import ml_dtypes
-
-        known: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return known
-
-
-def _whole(values: _Floats, dtype: np.dtype[Any]) -> _Array:
-    """Floats to the nearest integers, clipped to the range of the dtype."""
-    if np.isnan(values).any():
-        raise PatternError(f"NaN cannot become {dtype.name}; give dtype='float32' to keep it")
-    if dtype.kind == "b":
-        return np.greater_equal(values, 0.5)
-    info = np.iinfo(dtype)
-    too_high = values >= float(info.max)  # 2**64 - 1 is no float64; the next one would wrap round
-    low = np.clip(np.where(too_high, 0, values), info.min, None)
-    whole: _Array = np.rint(low).astype(dtype)
-    whole[too_high] = info.max
-    return whole
+        return tabular
+    return None
 
 
 def _few(values: _Floats) -> str:
@@ -423,22 +490,9 @@ def _few(values: _Floats) -> str:
     return f"[{text}{', ...' if flat.size > 6 else ''}]"
 
 
-def _pieces(array: _Array) -> Any:
-    """Indices along the first axis that keep the float64 scratch small."""
-    if array.ndim == 0:
-        return [()]
-    step = max(1, len(array) * _BLOCK_BYTES // max(array.size * 8, 1))
-    if len(array) == 1 and array.size * 8 > _BLOCK_BYTES and array.ndim > 1:
-        rows = array.shape[1]
-        inner = max(1, rows * _BLOCK_BYTES // (array.size * 8))
-        return [(slice(None), slice(i, i + inner)) for i in range(0, rows, inner)]
-    return [(slice(i, i + step),) for i in range(0, len(array), step)]
-
-
-def _at(values: _Floats, index: tuple[slice, ...]) -> _Floats:
-    """The part of broadcastable statistics that belongs to a piece."""
-    own = tuple(
-        part if length > 1 else slice(None)
-        for part, length in zip(index, values.shape, strict=False)
-    )
-    return values[own]
+def _channels_last_hint(kept: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    if len(kept) == 1 and len(shape) >= 3 and shape[-3] == kept[0] and shape[-1] != kept[0]:
+        return (
+            "; the channels seem to come first here: move them last, or measure with 'n c h w -> c'"
+        )
+    return ""

@@ -8,7 +8,6 @@ statistics; all other axes are samples. The notation is that of einops (Rogozhni
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import PatternError
+from zeromean.notation import ELLIPSIS, check_sizes, groups, tokens
 
-_ELLIPSIS = "..."
-_TOKEN = re.compile(r"\.\.\.|[()]|[A-Za-z_][A-Za-z0-9_]*")
 _Array = npt.NDArray[Any]
 
 #: What the common patterns are called on the command line, for a folder of images.
@@ -101,10 +99,10 @@ class Pattern:
         if text.count("->") != 1:
             raise PatternError('needs one "->", as in "n h w c -> c"')
         left_text, right_text = text.split("->")
-        left = _groups(_tokens(left_text))
+        left = groups(tokens(left_text))
         if "(" in right_text:
             raise PatternError("has a group on the right; list the kept axes without brackets")
-        right = [name for group in _groups(_tokens(right_text)) for name in group]
+        right = [name for group in groups(tokens(right_text)) for name in group]
         names = [name for group in left for name in group]
         if not names:
             raise PatternError('names no axes on the left of "->"')
@@ -116,7 +114,7 @@ class Pattern:
                 raise PatternError(f"keeps {name!r}, which is not an axis on the left")
             if right.count(name) > 1:
                 raise PatternError(f"keeps {name!r} twice")
-        _check_sizes(left, names, sizes)
+        check_sizes(left, names, sizes)
         return cls(tuple(left), tuple(right), dict(sizes))
 
     def __str__(self) -> str:
@@ -166,14 +164,14 @@ class Pattern:
         """Names and lengths of all axes of an array, groups split and ``...`` spelled out."""
         names: list[str] = []
         lengths: list[int] = []
-        plain = [g for g in self.axes if g != (_ELLIPSIS,)]
+        plain = [g for g in self.axes if g != (ELLIPSIS,)]
         spread = len(shape) - len(plain)
         if (spread < 0) if len(plain) < len(self.axes) else (spread != 0):
             raise PatternError(_misfit(self, shape))
         position = 0
         for group in self.axes:
-            if group == (_ELLIPSIS,):
-                names += [f"{_ELLIPSIS}{i}" for i in range(spread)]
+            if group == (ELLIPSIS,):
+                names += [f"{ELLIPSIS}{i}" for i in range(spread)]
                 lengths += shape[position : position + spread]
                 position += spread
                 continue
@@ -194,8 +192,8 @@ class Pattern:
         return [self.sizes.get(name, length // known) for name in group]
 
     def _kept_positions(self, names: list[str]) -> list[int]:
-        spread = [name for name in names if name.startswith(_ELLIPSIS)]
-        kept = [n for name in self.kept for n in (spread if name == _ELLIPSIS else [name])]
+        spread = [name for name in names if name.startswith(ELLIPSIS)]
+        kept = [n for name in self.kept for n in (spread if name == ELLIPSIS else [name])]
         return [names.index(name) for name in kept]
 
     def complete(self, shape: tuple[int, ...]) -> bool:
@@ -215,7 +213,7 @@ class Pattern:
             When the shape fits neither way.
         """
         wanted = len(self.axes)
-        if (_ELLIPSIS,) in self.axes or len(shape) == wanted:
+        if (ELLIPSIS,) in self.axes or len(shape) == wanted:
             return True
         if len(shape) == wanted - 1 and not self.keeps_first and len(self.axes[0]) == 1:
             return False
@@ -241,6 +239,21 @@ class Pattern:
         _, lengths, kept = _layout(self, shape)
         return tuple(lengths[i] for i in kept)
 
+    def layout(self, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
+        """Lengths of all axes, groups split, and which of them are kept, in order.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of an array with all its axes.
+
+        Returns
+        -------
+        lengths, kept : list of int
+        """
+        _, lengths, kept = _layout(self, shape)
+        return lengths, kept
+
     def can_keep(self, kept_shape: tuple[int, ...]) -> bool:
         """Whether statistics under this pattern can have a shape.
 
@@ -252,7 +265,7 @@ class Pattern:
         -------
         bool
         """
-        if _ELLIPSIS in self.kept:
+        if ELLIPSIS in self.kept:
             return len(kept_shape) >= len(self.kept) - 1
         known = [self.sizes.get(name) for name in self.kept]
         return len(known) == len(kept_shape) and all(
@@ -311,7 +324,7 @@ class Pattern:
         """For each array axis, where its names stand among all names."""
         begin = 0
         for group in self.axes:
-            spread = group == (_ELLIPSIS,)
+            spread = group == (ELLIPSIS,)
             for _ in range(len(names) - sum(map(len, self.axes)) + 1 if spread else 1):
                 yield range(begin, begin := begin + (1 if spread else len(group)))
 
@@ -380,50 +393,6 @@ def _layout(pattern: Pattern, shape: tuple[int, ...]) -> tuple[list[str], list[i
     """Names and lengths of all axes, and the positions of the kept ones."""
     names, lengths = pattern._axes_of(shape)
     return names, lengths, pattern._kept_positions(names)
-
-
-def _tokens(text: str) -> list[str]:
-    rest = _TOKEN.sub("", text).strip()
-    if rest:
-        raise PatternError(f"contains {rest.split()[0]!r}; axes are names such as n, h, w, c")
-    return _TOKEN.findall(text)
-
-
-def _groups(tokens: list[str]) -> list[tuple[str, ...]]:
-    groups: list[tuple[str, ...]] = []
-    inside: list[str] | None = None
-    for token in tokens:
-        if token == "(":
-            if inside is not None:
-                raise PatternError("has a group inside a group")
-            inside = []
-        elif token == ")":
-            if not inside:
-                raise PatternError("has an empty group or a ) without its (")
-            groups.append(tuple(inside))
-            inside = None
-        elif inside is None:
-            groups.append((token,))
-        elif token == _ELLIPSIS:
-            raise PatternError("has ... inside a group")
-        else:
-            inside.append(token)
-    if inside is not None:
-        raise PatternError("has a ( without its )")
-    return groups
-
-
-def _check_sizes(left: list[tuple[str, ...]], names: list[str], sizes: Mapping[str, int]) -> None:
-    for name, size in sizes.items():
-        if name not in names:
-            raise PatternError(f"is given {name}={size}, but names no axis {name!r}")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise PatternError(f"is given {name}={size!r}; a length is a positive integer")
-    for group in left:
-        unknown = [name for name in group if name not in sizes]
-        if len(group) > 1 and len(unknown) > 1:
-            hint = ", ".join(f"{name}=..." for name in unknown[:-1])
-            raise PatternError(f"cannot split ({' '.join(group)}) without {hint}")
 
 
 def _misfit(pattern: Pattern, shape: tuple[int, ...]) -> str:

@@ -15,7 +15,7 @@ from zeromean.errors import MergeError
 from zeromean.pattern import Pattern
 from zeromean.provenance import Provenance, Units
 from zeromean.readouts import Readouts
-from zeromean.statistics import Extrema, Histogram, ItemStds, Moments
+from zeromean.statistics import Columns, Covariance, Extrema, Histogram, ItemStds, Moments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,15 +39,17 @@ class Profile(Readouts):
     kept_shape : tuple of int
         Shape of every read-out.
     dtype : str
-        Of the raw data.
+        Of the raw data; where the columns of a table differ, theirs in order, with commas between.
     units : Units
         Range, channel order and color handling of the raw data.
-    statistics : Histogram or Moments
-        The exact state.
+    statistics : Histogram, Moments or Columns
+        The exact state; of a table whose columns have several dtypes, one for each dtype.
     items_stds : ItemStds or None
         Per-item spread, for 8- and 16-bit pictures.
     buckets : Histogram or None
         Of bfloat16-truncated floats, when measured with ``quantiles=True``.
+    covariance : Covariance or None
+        Of all pairs of features, when measured with ``covariance=True``.
     known_extrema : Extrema or None
         For summed formats; a histogram knows its own.
     extrema_exact : bool
@@ -73,12 +75,13 @@ class Profile(Readouts):
     kept_shape: tuple[int, ...]
     dtype: str
     units: Units
-    statistics: Histogram | Moments
+    statistics: Histogram | Moments | Columns
     items_stds: ItemStds | None = None
     buckets: Histogram | None = None
     known_extrema: Extrema | None = None
     extrema_exact: bool = True
     feature_names: tuple[str, ...] = ()
+    covariance: Covariance | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
     # ------------------------------------------------------------ algebra
@@ -122,6 +125,7 @@ class Profile(Readouts):
             statistics=statistics,
             items_stds=_both(self.items_stds, other.items_stds, combine),
             buckets=_both(self.buckets, other.buckets, combine),
+            covariance=_both(self.covariance, other.covariance, combine),
             known_extrema=extrema,
             extrema_exact=self.extrema_exact and other.extrema_exact,
             provenance=provenance,
@@ -134,6 +138,12 @@ class Profile(Readouts):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 cure = ""
+                if _reordered(self.feature_names, other.feature_names):
+                    raise MergeError(
+                        f"cannot {verb} profiles whose columns are the same, but in another order: "
+                        f"{_said(self.feature_names)} and {_said(other.feature_names)}; select "
+                        "them in one order and measure again"
+                    )
                 if name == "units" and bool(mine.channels) != bool(theirs.channels):
                     known = mine.channels or theirs.channels
                     cure = f"; if they are the same, measure the array with channels={known!r}"
@@ -146,13 +156,19 @@ class Profile(Readouts):
                 f"cannot {verb} profiles that differ in quantiles: one was measured with "
                 "quantiles=True and one without"
             )
+        if (self.covariance is None) != (other.covariance is None):
+            raise MergeError(
+                f"cannot {verb} profiles of which one was measured with covariance=True and one "
+                "without; dataclasses.replace(profile, covariance=None) drops it"
+            )
 
     def __eq__(self, other: object) -> bool:
         """Same pattern, shape, dtype, names, units, counts and sums; provenance may differ."""
         if not isinstance(other, Profile):
             return NotImplemented
         names = ("pattern", "kept_shape", "dtype", "units", "feature_names", "statistics")
-        return all(getattr(self, n) == getattr(other, n) for n in (*names, "items_stds", "buckets"))
+        more = ("items_stds", "buckets", "covariance")
+        return all(getattr(self, n) == getattr(other, n) for n in (*names, *more))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -217,6 +233,10 @@ def _minus(first: Any, second: Any) -> Any:
 
 def _both(first: Any, second: Any, combine: Any) -> Any:
     return None if first is None or second is None else combine(first, second)
+
+
+def _reordered(mine: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+    return mine != theirs and sorted(mine) == sorted(theirs)
 
 
 def _said(value: Any) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zeromean import covariance_file
 from zeromean.documents import (
     FORMAT,
     Tensors,
@@ -24,9 +26,11 @@ from zeromean.documents import (
 )
 from zeromean.errors import FormatError, PatternError
 from zeromean.pattern import Pattern
+from zeromean.profile_columns import State, check_dtypes, parts, united_state
 from zeromean.provenance import Provenance, Units
-from zeromean.statistics import Extrema, Histogram, ItemStds, Moments, is_counted
-from zeromean.statistics.formats import UNIT_EXPONENT, exact, frozen, n_bins
+from zeromean.statistics import Columns, Extrema, Histogram, ItemStds, Moments, is_counted
+from zeromean.statistics.columns import grouped
+from zeromean.statistics.formats import UNIT_EXPONENT, exact, frozen, n_bins, split_dtype
 from zeromean.statistics.histogram import unused_bins
 from zeromean.statistics.moments import possible
 
@@ -38,7 +42,7 @@ _READOUTS = ("count", "mean", "std", "min", "max", "unit_mean", "unit_std")
 _OPTIONAL = ("mean_of_item_stds", "root_mean_item_variance", "extrema_exact")
 _MAX_COUNT = 1 << 62  # of all values of a feature: so that sums of counts fit int64
 _MAX_LENGTH = 1 << 40
-_PARTS = {True: {"histogram", "item_stds"}, False: {"moments", "extrema", "buckets"}}
+_PARTS = {True: {"histogram", "item_stds", "missing"}, False: {"moments", "extrema", "buckets"}}
 
 
 def to_document(profile: Profile, *, tensors: bool) -> tuple[dict[str, Any], Tensors]:
@@ -56,6 +60,9 @@ def to_document(profile: Profile, *, tensors: bool) -> tuple[dict[str, Any], Ten
     statistics = _state(profile, arrays if tensors else None)
     if not tensors:
         document |= _readouts(profile)
+    if profile.covariance is not None:
+        held = covariance_file.fields_of(profile.covariance, arrays if tensors else None)
+        document["covariance"] = held
     document["checksum"] = _checksum(document, statistics, arrays)
     document["statistics"] = statistics
     document["provenance"] = profile.provenance.to_fields()
@@ -121,16 +128,21 @@ def _readouts(profile: Profile) -> dict[str, Any]:
 # ---------------------------------------------------------------- state out
 
 
-def _state(profile: Profile, arrays: Tensors | None) -> dict[str, Any]:
+def _state(profile: Profile, arrays: Tensors | None, head: str = "") -> dict[str, Any]:
     """The canonical part: the same statistics give the same bytes."""
     statistics = profile.statistics
+    if isinstance(statistics, Columns):
+        held = parts(profile).items()
+        return {"columns": {dtype: _state(part, arrays, f"{dtype}.") for dtype, part in held}}
     if isinstance(statistics, Histogram):
-        state = {"histogram": _sparse(statistics, "histogram", arrays)}
+        state: dict[str, Any] = {"histogram": _sparse(statistics, f"{head}histogram", arrays)}
+        if statistics.missing is not None:
+            state["missing"] = _plain(statistics.missing, f"{head}missing", arrays)
     else:
-        state = {"moments": _moments(statistics, arrays)}
+        state = {"moments": _moments(statistics, arrays, head)}
         state["extrema"] = _extrema(profile)
     if profile.buckets is not None:
-        state["buckets"] = _sparse(profile.buckets, "buckets", arrays)
+        state["buckets"] = _sparse(profile.buckets, f"{head}buckets", arrays)
     if profile.items_stds is not None:
         items = profile.items_stds
         state["item_stds"] = {
@@ -159,16 +171,21 @@ def _big(values: Any, name: str, arrays: Tensors | None) -> Any:
     return name
 
 
-def _moments(moments: Moments, arrays: Tensors | None) -> dict[str, Any]:
-    state = {
-        "exponent": UNIT_EXPONENT[moments.dtype],
-        "sums": _big(moments.sums, "moments.sums", arrays),
-        "squares": _big(moments.squares, "moments.squares", arrays),
-    }
+def _plain(counts: Any, name: str, arrays: Tensors | None) -> Any:
     if arrays is None:
-        return state | {"n": to_hex(moments.n), "special": to_hex(moments.special)}
-    arrays["moments.n"], arrays["moments.special"] = moments.n, moments.special
-    return state | {"n": "moments.n", "special": "moments.special"}
+        return to_hex(counts)
+    arrays[name] = counts
+    return name
+
+
+def _moments(moments: Moments, arrays: Tensors | None, head: str) -> dict[str, Any]:
+    return {
+        "exponent": UNIT_EXPONENT[moments.dtype],
+        "n": _plain(moments.n, f"{head}moments.n", arrays),
+        "special": _plain(moments.special, f"{head}moments.special", arrays),
+        "sums": _big(moments.sums, f"{head}moments.sums", arrays),
+        "squares": _big(moments.squares, f"{head}moments.squares", arrays),
+    }
 
 
 def _extrema(profile: Profile) -> dict[str, Any]:
@@ -198,22 +215,22 @@ def from_document(document: Mapping[str, Any], arrays: Tensors) -> Profile:
     from zeromean.profile import Profile
 
     pattern, shape, dtype, names = head_of(document)
-    reader = _Reader(field(document, "statistics", dict), arrays, math.prod(shape), dtype)
-    statistics = reader.statistics()
-    extrema, exact = reader.extrema(statistics)
+    read, items = _read_state(field(document, "statistics", dict), arrays, math.prod(shape), dtype)
     profile = Profile(
         pattern=pattern,
         kept_shape=shape,
         dtype=dtype,
         units=Units.from_fields(document),
-        statistics=statistics,
-        items_stds=reader.items(),
-        buckets=reader.buckets(statistics),
-        known_extrema=extrema,
-        extrema_exact=exact,
+        statistics=read.statistics,
+        items_stds=items,
+        buckets=read.buckets,
+        known_extrema=read.extrema,
+        extrema_exact=read.extrema_exact,
         feature_names=names,
         provenance=Provenance.from_fields(document),
     )
+    held = covariance_file.covariance_of(document, arrays, profile)
+    profile = replace(profile, covariance=held)
     _check_readouts(profile, document)
     check_sum(document, _checksum(document, document["statistics"], arrays))
     return profile
@@ -233,9 +250,8 @@ def head_of(
     if not pattern.can_keep(shape):
         raise FormatError(f"field 'kept_shape' is {list(shape)}, but the pattern is '{pattern}'")
     dtype = field(document, "dtype", str)
-    if dtype not in UNIT_EXPONENT:
-        raise FormatError(f"field 'dtype' is {dtype!r}, which cannot be measured")
     names, size = field(document, "feature_names", list), math.prod(shape)
+    check_dtypes(dtype, size)
     if names and (len(names) != size or not all(isinstance(n, str) for n in names)):
         raise FormatError(f"field 'feature_names' must hold {size} names or none")
     return pattern, shape, dtype, tuple(names)
@@ -256,6 +272,28 @@ def _check_readouts(profile: Profile, document: Mapping[str, Any]) -> None:
             )
 
 
+def _read_state(
+    state: Mapping[str, Any], arrays: Tensors, size: int, dtype: str
+) -> tuple[State, ItemStds | None]:
+    """The state of all kept entries; that of a table with several dtypes has a part for each."""
+    if "," not in dtype:
+        reader = _Reader(state, arrays, size, dtype)
+        statistics = reader.statistics()
+        extrema, exact = reader.extrema(statistics)
+        return State(statistics, extrema, exact, reader.buckets(statistics)), reader.items()
+    columns: Mapping[str, Any] = field(state, "columns", dict)
+    wanted = grouped(split_dtype(dtype, size))
+    if set(columns) != set(wanted) or len(state) > 1:
+        raise FormatError("field 'columns' must hold one part for each dtype, with none beside it")
+    states = {}
+    for name, places in wanted.items():
+        part = field(columns, name, dict)
+        states[name], items = _read_state(part, arrays, len(places), name)
+        if items is not None:
+            raise FormatError("field 'columns' holds 'item_stds', which tables do not have")
+    return united_state(dtype, states), None
+
+
 class _Reader:
     """Reads the state of a file; `size` kept entries of `dtype`."""
 
@@ -268,7 +306,13 @@ class _Reader:
 
     def statistics(self) -> Histogram | Moments:
         if self.counted:
-            return self._histogram("histogram", self.dtype)
+            histogram = self._histogram("histogram", self.dtype)
+            if "missing" not in self.state:
+                return histogram
+            missing = self._counts(self.state, "missing", 1)
+            if not missing.any() or histogram.nan_bin is not None:
+                raise FormatError("field 'missing' must count missing integers, or not be there")
+            return replace(histogram, missing=missing)
         part = field(self.state, "moments", dict)
         if field(part, "exponent", int) != UNIT_EXPONENT[self.dtype]:
             raise FormatError(f"field 'exponent' must be {UNIT_EXPONENT[self.dtype]}")

@@ -51,3 +51,27 @@ def bar(what: str) -> Iterator[tuple[_Update, _Count]]:
             shown.update(task, completed=done, total=total)
 
         yield update, count
+
+
+@contextmanager
+def budget_bar() -> Iterator[Callable[[str, float], None]]:
+    """Show what is being done and how much of the budget is spent; it vanishes at the end.
+
+    Yields
+    ------
+    callable
+        Takes a few words and a share from 0 to 1.
+    """
+    columns = (
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:3.0f} % of the budget"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("reading", total=1.0)
+
+        def update(what: str, share: float) -> None:
+            shown.update(task, completed=share, description=what)
+
+        yield update

@@ -17,6 +17,7 @@ from zeromean.documents import from_hex
 from zeromean.errors import FormatError, UnitError
 
 _MODULUS = 1 << 256
+_SLACK = 1e-6  # how far a float may lie outside its range before the units are doubted
 #: What the largest and smallest value of a format are, for formats that use all of them.
 _FULL_RANGE = {"uint8": (0, 255), "uint16": (0, 65535), "bool": (0, 1)}
 
@@ -57,6 +58,37 @@ class Units:
     def top(self) -> float | None:
         """What to divide by to bring the data to 0..1; None unless the range starts at 0."""
         return self.range[1] if self.range is not None and self.range[0] == 0 else None
+
+    def check(self, measured: str, dtype: str, low: float, high: float) -> None:
+        """Refuse data whose dtype and extrema do not fit these units.
+
+        Parameters
+        ----------
+        measured : str
+            The dtype that was measured.
+        dtype : str
+            Of the data at hand.
+        low, high : float
+            Its extrema; NaN if it has none.
+
+        Raises
+        ------
+        UnitError
+            With both units and what to do.
+        """
+        if self.top is None:
+            return
+        what = f"the data is {dtype} from {low:.6g} to {high:.6g}"
+        if high > self.top * (1 + _SLACK) or low < -self.top * _SLACK:
+            raise UnitError(
+                f"{what}, but the normalizer was measured on {measured} {self}; bring the data to "
+                "that range first"
+            )
+        if "float" in dtype and self.top > 1 and high <= 1 and low < high:
+            raise UnitError(
+                f"{what}, which looks like 0..1, but the normalizer was measured on {measured} "
+                f"{self}; multiply the data by {self.top:g}"
+            )
 
     def to_fields(self) -> dict[str, Any]:
         """As JSON values."""

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zeromean.drawing import is_image
+from zeromean.group_tables import group_normalizer_rows, group_rows, groups_headline
 from zeromean.statistics import Histogram
-from zeromean.tables import headline, number, rows
+from zeromean.tables import (
+    columns_left_out,
+    headline,
+    normalizer_headline,
+    normalizer_rows,
+    number,
+    rows,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+    from zeromean.group_normalizer import GroupedNormalizer
+    from zeromean.grouped import GroupedProfile
     from zeromean.normalizer import Normalizer
     from zeromean.profile import Profile
 
@@ -27,6 +38,9 @@ def profile_text(profile: Profile, *, name: str = "", color: bool, histogram: bo
     """Everything that is worth knowing about a profile, for a terminal or a pipe."""
     body = _image_table(profile) if is_image(profile) else _table(profile)
     parts: list[RenderableType] = [_title(name, headline(profile)), body]
+    left_out = columns_left_out(profile)
+    if left_out:
+        parts += ["", f"columns left out: {', '.join(left_out)}"]
     stds = _three_stds(profile)
     if stds is not None:
         parts += ["", stds]
@@ -42,22 +56,80 @@ def profile_text(profile: Profile, *, name: str = "", color: bool, histogram: bo
     return _rendered(parts, color)
 
 
+def text_of(loaded: Any, *, name: str, color: bool) -> str:
+    """Whatever was loaded: a profile, a normalizer, or one of them for each group."""
+    if hasattr(loaded, "normalizer_for"):
+        return group_normalizer_text(loaded, name=name, color=color)
+    if hasattr(loaded, "shift"):
+        return normalizer_text(loaded, name=name, color=color)
+    if hasattr(loaded, "reweight"):
+        return groups_text(loaded, name=name, color=color)
+    return profile_text(loaded, name=name, color=color, histogram=True)
+
+
+def groups_text(groups: GroupedProfile, *, name: str = "", color: bool) -> str:
+    """A row for each group, and one for the total."""
+    heads, body, notes = group_rows(groups, groups.total, _MAX_ROWS)
+    table = _new_table(*heads)
+    for row in body[:-1]:
+        table.add_row(*row)
+    table.add_section()
+    table.add_row(*body[-1])
+    notes = [f"{n} in the saved file" if n.startswith("...") else n for n in notes]
+    parts: list[RenderableType] = [_title(name, groups_headline(groups, groups.total)), table]
+    parts += notes
+    return _rendered(parts, color)
+
+
+def group_normalizer_text(norms: GroupedNormalizer, *, name: str = "", color: bool) -> str:
+    """What each group subtracts and divides by."""
+    heads, body, notes = group_normalizer_rows(norms, _MAX_ROWS)
+    table = _new_table(*heads)
+    for row in body:
+        table.add_row(*row)
+    first = next(iter(norms.values()))
+    title = f"{len(norms):,} groups, {normalizer_headline(first)}"
+    return _rendered([_title(name, title), table, *notes], color)
+
+
 def normalizer_text(norm: Normalizer, *, name: str = "", color: bool) -> str:
     """A normalizer's numbers."""
-    table = _new_table("feature", "subtract", "divide by")
-    flat = np.ravel(norm.shift).tolist(), np.ravel(norm.scale).tolist()
-    names = list(norm.feature_names) or (
-        list(norm.units.channels)
-        if len(norm.units.channels) == len(flat[0])
-        else [str(i) for i in range(len(flat[0]))]
-    )
-    for label, shift, scale in list(zip(names, *flat, strict=True))[:_MAX_ROWS]:
-        table.add_row(label, number(shift), number(scale))
-    what = f'{norm.recipe}, "{norm.pattern}", {norm.dtype} ({norm.units}) in, zero mean out'
-    parts: list[RenderableType] = [_title(name, what), table]
-    if len(flat[0]) > _MAX_ROWS:
-        parts.append(f"... and {len(flat[0]) - _MAX_ROWS:,} more")
+    heads, body, notes = normalizer_rows(norm, _MAX_ROWS)
+    table = _new_table(*heads)
+    for row in body:
+        table.add_row(*row)
+    parts: list[RenderableType] = [_title(name, normalizer_headline(norm)), table, *notes]
     return _rendered(parts, color)
+
+
+def tables_text(
+    headline: str,
+    subtitle: str,
+    sections: Sequence[tuple[str, list[str], list[list[str]], str]],
+    notes: Sequence[str],
+    *,
+    color: bool,
+) -> str:
+    """A headline, some tables with title and note, and footnotes."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(headline, "bold"), "", Text(subtitle, "dim")]
+    for title, heads, body, note in sections:
+        table = _new_table(*heads)
+        for row in body:
+            table.add_row(*row)
+        parts += ["", Text(title, "bold"), table]
+        parts += [Padding(Text(note, "dim"), (0, 0, 0, 1))] if note else []
+    parts += ["", *(Text(note, "dim") for note in notes)]
+    return _rendered(parts, color, _terminal_width())
+
+
+def _terminal_width() -> int:
+    """Of text that may be folded: tables are as wide as they are."""
+    import shutil
+
+    return max(150, shutil.get_terminal_size((150, 24)).columns)
 
 
 def paste_line(profile: Profile) -> str:
@@ -156,12 +228,12 @@ def _histogram(profile: Profile, color: bool) -> Any:
     return Text.from_ansi(text)
 
 
-def _rendered(parts: list[RenderableType], color: bool) -> str:
+def _rendered(parts: list[RenderableType], color: bool, width: int = _WIDEST) -> str:
     from rich.console import Console
 
     stream = io.StringIO()
     console: Console = Console(
-        file=stream, force_terminal=color, width=_WIDEST, highlight=False, markup=False
+        file=stream, force_terminal=color, width=width, highlight=False, markup=False
     )
     for part in parts:
         console.print(part)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from zeromean.figures.distributions import distribution
 from zeromean.figures.features import feature_summary
+from zeromean.figures.grids import picture_grids
 from zeromean.figures.images import mean_image
 from zeromean.figures.panels import three_distributions
 from zeromean.figures.saving import save
@@ -19,6 +20,7 @@ __all__ = [
     "distribution",
     "feature_summary",
     "mean_image",
+    "picture_grids",
     "save",
     "terminal_histogram",
     "three_distributions",

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy.typing as npt
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -20,8 +18,8 @@ class Item:
 
     Attributes
     ----------
-    array : ndarray or None
-        The data, None when the item was skipped.
+    array : ndarray, ColumnBatch or None
+        The data, None when the item was skipped; columns of a table where each keeps its dtype.
     name : str
         Where it came from, relative to the source; used in messages and in `skipped`.
     reason : str
@@ -40,9 +38,12 @@ class Item:
         SHA-256 of the file read, as an integer; 0 for arrays.
     batched : bool
         True when the array carries the sample axis ``n`` in front, False for one picture.
+    group : str, int or ndarray, optional
+        With ``by=``, which group it belongs to: a name, or a number of the grouping's names; an
+        array of them, one for each entry of the first axis, when it is batched.
     """
 
-    array: npt.NDArray[Any] | None
+    array: Any
     name: str
     reason: str = ""
     kind: str = ""
@@ -51,6 +52,7 @@ class Item:
     n_bytes: int = 0
     digest: int = 0
     batched: bool = False
+    group: Any = None
 
 
 class Shard(Protocol):

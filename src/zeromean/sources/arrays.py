@@ -100,9 +100,11 @@ class ArraySource:
             array = array[None]
         self._unit = self.pattern.unit(array.shape)
         units = len(array) // self._unit
+        self.chosen: _Array | None = None
         if limit is not None and (wanted := max(1, limit // self._unit)) < units:
             starts = np.array(spread(units, wanted)) * self._unit
-            array = array[np.add.outer(starts, np.arange(self._unit)).ravel()]
+            self.chosen = np.add.outer(starts, np.arange(self._unit)).ravel()
+            array = array[self.chosen]
         self.name, self.array = name, array
         self.n_whole = units * self._unit
 
@@ -121,9 +123,9 @@ class ArraySource:
         """Size of the array."""
         return self.array.nbytes
 
-    def shards(self) -> Iterator[ItemShard]:
+    def shards(self, cores: int | None = None) -> Iterator[ItemShard]:
         """Views along the first axis, two or more for each core and none above 64 MB."""
-        wanted = self.array.nbytes // (2 * (os.cpu_count() or 1))
+        wanted = self.array.nbytes // (2 * (cores or os.cpu_count() or 1))
         wanted = min(max(wanted, _SMALLEST_VIEW), _LARGEST_VIEW)
         rows = max(1, len(self.array) * wanted // max(self.array.nbytes, 1))
         step = max(1, rows // self._unit) * self._unit
@@ -343,6 +345,8 @@ class ItemSource:
         if is_picture(element):
             return self._picture(element, name)
         array = as_array(element, name)
+        if not isinstance(self._elements, Sequence):
+            array = array.copy()  # a generator may fill the same buffer again
         if self._guessed and not (array.ndim == 3 and array.shape[2] in (1, 2, 3, 4)):
             raise PatternError(
                 f"{name} has shape {array.shape}; without a pattern each array must be a picture "

@@ -209,6 +209,16 @@ class ImageFiles:
         parts = (below.partition(os.sep) for below in self._roots[0].files)
         return tuple(sorted({printable(first) for first, deeper, _ in parts if deeper}))
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What stands for each given path in the names of its files."""
+        return tuple(printable(root.label) for root in self._roots)
+
+    def outside_classes(self) -> Iterator[str]:
+        """Names of the files that lie in no folder below a given one."""
+        for root in self._roots:
+            yield from (root.name(below) for below in root.files if os.sep not in below)
+
     def files(self) -> Iterator[tuple[str, str, str]]:
         """List path, name and reason (why it is not opened, mostly empty) of every file."""
         return map(self._file, range(self.n_items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,16 @@ def check_dtype(dtype: np.dtype[Any]) -> str:
     else:
         advice = "give numbers, such as x.astype('float64')"
     raise PatternError(f"cannot measure values of dtype {name}; {advice}")
+
+
+def joined_dtype(dtypes: Sequence[str]) -> str:
+    """The dtype of a table: that of all its columns, or a list of theirs."""
+    return ",".join(dtypes) if len(set(dtypes)) > 1 else dtypes[0]
+
+
+def split_dtype(dtype: str, n_features: int) -> tuple[str, ...]:
+    """The dtype of every feature."""
+    return tuple(dtype.split(",")) if "," in dtype else (dtype,) * n_features
 
 
 def n_bins(dtype: str) -> int:

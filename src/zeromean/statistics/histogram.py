@@ -41,6 +41,9 @@ class Histogram:
     counts : ndarray of int64, (n_features, n_bins)
         For integers bin i holds the i-th smallest value; for float16 and bfloat16 bin i
         holds bit pattern i, with -0.0 counted as +0.0 and every NaN as one.
+    missing : ndarray of int64, (n_features,), or None
+        How many values are missing: the nulls of tables, for which integers have no bin. None
+        where nothing is, and never all zero.
 
     Examples
     --------
@@ -53,6 +56,7 @@ class Histogram:
 
     dtype: str
     counts: _Ints
+    missing: _Ints | None = None
 
     @classmethod
     def empty(cls, n_features: int, dtype: str) -> Self:
@@ -100,22 +104,27 @@ class Histogram:
         return cls(dtype, frozen(_ordered(dtype, counts)))
 
     def __add__(self, other: Histogram) -> Self:
-        return type(self)(self.dtype, frozen(self.counts + self._like(other).counts))
+        counts = frozen(self.counts + self._like(other).counts)
+        if self.missing is None and other.missing is None:
+            return type(self)(self.dtype, counts)
+        return type(self)(self.dtype, counts, some(self.lacking + other.lacking))
 
     def __sub__(self, other: Histogram) -> Self:
         counts = self.counts - self._like(other).counts
-        if (counts < 0).any():
+        missing = self.lacking - other.lacking
+        if (counts < 0).any() or (missing < 0).any():
             raise MergeError(
                 "cannot subtract: the second holds values that the first does not, so it is no "
                 "part of it"
             )
-        return type(self)(self.dtype, frozen(counts))
+        return type(self)(self.dtype, frozen(counts), some(missing))
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Histogram)
             and self.dtype == other.dtype
             and np.array_equal(self.counts, other.counts)
+            and np.array_equal(self.lacking, other.lacking)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -136,11 +145,22 @@ class Histogram:
         return len(self.counts)
 
     @property
+    def nan_bin(self) -> int | None:
+        """Where NaN is counted; None for integers, which have none."""
+        return _ONE_NAN.get(self.dtype)
+
+    @property
+    def lacking(self) -> _Ints:
+        """How many values of each feature are missing, also where none is."""
+        return np.zeros(self.n_features, np.int64) if self.missing is None else self.missing
+
+    @property
     def special(self) -> _Ints:
-        """Counts of NaN, +inf and -inf, shape (n_features, 3)."""
+        """Counts of NaN or missing values, +inf and -inf, shape (n_features, 3)."""
         values = bin_values(self.dtype)
         if self.dtype not in ("float16", "bfloat16"):
-            return np.zeros((self.n_features, 3), np.int64)
+            none = np.zeros(self.n_features, np.int64)
+            return np.stack([self.lacking, none, none], axis=1)
         kinds = np.stack([np.isnan(values), values == np.inf, values == -np.inf])
         return self.counts @ kinds.T.astype(np.int64)
 
@@ -180,6 +200,11 @@ class Histogram:
             if len(filled):
                 low[j], high[j] = values[filled[0]], values[filled[-1]]
         return Extrema.between(low, high)
+
+
+def some(missing: _Ints) -> _Ints | None:
+    """Counts of missing values, or None where nothing is missing."""
+    return frozen(missing) if missing.any() else None
 
 
 def _dot(counts: Any, units: _Array) -> int:

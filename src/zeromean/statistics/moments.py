@@ -20,8 +20,8 @@ from zeromean.statistics.formats import (
     exact_difference,
     exact_sum,
     frozen,
-    read_only,
 )
+from zeromean.statistics.running import RunningMoments
 
 _Array = npt.NDArray[Any]
 _Ints = npt.NDArray[np.int64]
@@ -87,20 +87,29 @@ class Moments:
     def _of_floats(cls, planes: _Array, dtype: str) -> tuple[Self, Extrema]:
         if planes.dtype.itemsize < 4:
             planes = planes.astype(np.float32)
-        running = _FloatSums(planes.shape[1], planes.dtype)
+        running = RunningMoments(planes.shape[1], planes.dtype.name)
         running.add(planes)
-        sums, squares = running.integers()
-        shift = UNIT_EXPONENT[dtype] - UNIT_EXPONENT[planes.dtype.name]
-        if shift:  # a half-precision sum is a multiple of its own unit
-            sums = exact([s >> shift for s in sums])
-            squares = exact([q >> 2 * shift for q in squares])
-        total = planes.shape[0] * planes.shape[2]
-        special = frozen(running.special)
-        n = frozen(total - special.sum(axis=1))
-        low, high = running.low.astype(np.float64), running.high.astype(np.float64)
-        empty = n == 0
-        low[empty] = high[empty] = np.nan
-        return cls(dtype, n, sums, squares, special), Extrema.between(low, high)
+        return cls.of_running(running, dtype), running.extrema()
+
+    @classmethod
+    def of_running(cls, running: RunningMoments, dtype: str = "") -> Self:
+        """What running sums hold, as a value.
+
+        Parameters
+        ----------
+        running : RunningMoments
+        dtype : str
+            Another format of which every sum is a multiple of the unit; the running one's unless
+            given.
+        """
+        dtype = dtype or running.dtype
+        sums, special = running.read()
+        shift = sums.exponent - UNIT_EXPONENT[dtype]
+        first, second = (
+            exact([v << k if k >= 0 else v >> -k for v in values.tolist()])
+            for values, k in ((sums.sums, shift), (sums.squares, 2 * shift))
+        )
+        return cls(dtype, sums.n, first, second, special)
 
     @classmethod
     def _of_integers(cls, rows: _Array, dtype: str) -> tuple[Self, Extrema]:
@@ -162,102 +171,12 @@ class Moments:
         return PowerSums(self.n, self.sums, self.squares, UNIT_EXPONENT[self.dtype])
 
 
-_CARRY_ROWS = 1 << 24  # each row adds at most a few times 2^32 to a limb
-
-
-class _FloatSums:
-    """Running limbs of a float format; mutable, and private to one call."""
-
-    def __init__(self, n_features: int, dtype: np.dtype[Any]) -> None:
-        from zeromean.kernels import floats
-
-        self._kernels = floats
-        self._added = 0  # rows since the last carry
-        narrow = dtype == np.float32
-        self.grid = floats.FLOAT32_GRID if narrow else floats.FLOAT64_GRID
-        self._units = floats.UNITS32 if narrow else floats.UNITS64
-        self._add: Any = floats.sum_float32 if narrow else floats.sum_float64
-        self.sums = np.zeros((n_features, self.grid[1]), np.int64)
-        self.squares = np.zeros((n_features, self.grid[3]), np.int64)
-        self.low = np.full(n_features, np.inf, dtype)
-        self.high = np.full(n_features, -np.inf, dtype)
-        self.special = np.zeros((n_features, 3), np.int64)
-
-    def add(self, planes: _Array) -> None:
-        outer, features, inner = planes.shape
-        if inner == 1:
-            self._add_rows(planes[:, :, 0], slice(0, features))
-            return
-        step = max(1, (1 << 18) // inner)
-        for j in range(features):
-            for begin in range(0, outer, step):
-                run = np.ascontiguousarray(planes[begin : begin + step, j])
-                self._add_rows(run.reshape(-1, 1), slice(j, j + 1))
-
-    def _add_rows(self, rows: _Array, where: slice) -> None:
-        """Fold narrow rows to about 64 lanes, so that the loops run over full vectors."""
-        count, features = rows.shape
-        fold = max(1, 64 // features)
-        whole = count - count % (fold * 4)
-        if fold > 1 and whole:
-            folded = rows[:whole].reshape(-1, fold * features)
-            for begin in range(0, len(folded), _CARRY_ROWS):
-                self._add_lanes(folded[begin : begin + _CARRY_ROWS], where, fold)
-            rows = rows[whole:]
-        for begin in range(0, len(rows), _CARRY_ROWS):
-            self._add_lanes(rows[begin : begin + _CARRY_ROWS], where, 1)
-
-    def _add_lanes(self, rows: _Array, where: slice, fold: int) -> None:
-        self._added += len(rows)
-        if self._added > _CARRY_ROWS:
-            self._carry()
-            self._added = len(rows)
-        lanes = rows.shape[1]
-        sums = np.zeros((lanes, self.grid[1]), np.int64)
-        squares = np.zeros((lanes, self.grid[3]), np.int64)
-        low = np.full(lanes, np.inf, rows.dtype)
-        high = np.full(lanes, -np.inf, rows.dtype)
-        special = np.zeros((3, lanes), np.int64)
-        rows = read_only(rows)
-        left = np.zeros((len(rows) // self._kernels.ROWS + 1, lanes), np.bool_)
-        if self._add(rows, sums, squares, low, high, special, left):
-            self._kernels.sum_wide(rows, left, sums, squares, special, self.grid, self._units)
-        self.sums[where] += sums.reshape(fold, -1, self.grid[1]).sum(axis=0)
-        self.squares[where] += squares.reshape(fold, -1, self.grid[3]).sum(axis=0)
-        self.special[where] += special.reshape(3, fold, -1).sum(axis=1).T
-        self.low[where] = np.minimum(self.low[where], low.reshape(fold, -1).min(axis=0))
-        self.high[where] = np.maximum(self.high[where], high.reshape(fold, -1).max(axis=0))
-
-    def _carry(self) -> None:
-        self._kernels.carry(self.sums)
-        self._kernels.carry(self.squares)
-
-    def integers(self) -> tuple[_Array, _Array]:
-        """Σx and Σx² as Python integers on the format's own unit."""
-        exponent = UNIT_EXPONENT["float32" if self.low.dtype == np.float32 else "float64"]
-        self._carry()
-        sums = _integers(self.sums, exponent - self.grid[0])
-        squares = _integers(self.squares, 2 * exponent - self.grid[2])
-        return exact(sums), exact(squares)
-
-
 def possible(n: _Ints, sums: _Array, squares: _Array) -> bool:
     """Whether there can be n numbers with these power sums (Cauchy and Schwarz)."""
     return all(
         k * q >= s * s and (k > 0 or q == 0)
         for k, s, q in zip(n.tolist(), sums.tolist(), squares.tolist(), strict=True)
     )
-
-
-def _integers(limbs: _Ints, shift: int) -> list[int]:
-    """Carried limbs as Python integers, shifted down; the bits shifted out are zero."""
-    low = np.ascontiguousarray(limbs[:, :-1].astype("<u4"))
-    size = low.shape[1] * 4
-    raw, top = low.tobytes(), limbs[:, -1].tolist()
-    return [
-        (int.from_bytes(raw[j * size : (j + 1) * size], "little") + (top[j] << size * 8)) >> shift
-        for j in range(len(top))
-    ]
 
 
 def _sum_integers(rows: _Array) -> tuple[list[int], list[int]]:

@@ -1,0 +1,146 @@
+"""Runs become outcomes: paired ratios, intervals, and verdicts that the A/A control allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from zeromean.convergence.intervals import ratio_interval
+from zeromean.convergence.races import Entrant, Runs
+from zeromean.convergence.rates import at_edge
+from zeromean.convergence.results import SMALLEST_EFFECT, Outcome, RatePoint
+
+Ints = npt.NDArray[np.int64]
+Band = tuple[float, float]
+_Picked = tuple[Ints, Ints, Ints]
+NO_EFFECT: Band = (1.0, 1.0)
+
+
+def outcomes_of(
+    held: Sequence[tuple[Entrant, Runs]],
+    target: float,
+    control: str,
+    predicted: dict[str, float],
+) -> tuple[Outcome, ...]:
+    """One outcome for each entrant, the base first.
+
+    Parameters
+    ----------
+    held : sequence of (Entrant, Runs)
+    target : float
+    control : str
+        Key of the A/A control; empty for none.
+    predicted : dict of str to float
+
+    Returns
+    -------
+    tuple of Outcome
+    """
+    base = _picked(held[0][1], target)
+    band = NO_EFFECT
+    for entrant, runs in held:
+        if entrant.key == control:
+            _, low, high = _ratio(base, _picked(runs, target))
+            band = min(1.0, low), max(1.0, high)
+    made = [
+        _outcome(entrant, runs, target, base, band, predicted.get(entrant.key))
+        for entrant, runs in held
+    ]
+    special = {held[0][0].key: "base", control: "control"}
+    return tuple(replace(o, verdict=special.get(o.variant, o.verdict)) for o in made)
+
+
+def _picked(runs: Runs, target: float) -> tuple[Ints, Ints, Ints]:
+    """Of each seed: index of its rate, updates (−1: not reached), updates tried."""
+    chosen = runs.chosen(target)
+    steps, tried = runs.steps(target)
+    seeds = np.arange(len(chosen))
+    return chosen, steps[chosen, seeds], tried[chosen, seeds]
+
+
+def _counted(picked: _Picked) -> Ints:
+    return np.where(picked[1] < 0, picked[2], picked[1])
+
+
+def _ratio(base: _Picked, own: _Picked) -> tuple[float, float, float]:
+    return ratio_interval((_counted(base) / _counted(own)).tolist())
+
+
+def _outcome(
+    entrant: Entrant,
+    runs: Runs,
+    target: float,
+    base: _Picked,
+    band: Band,
+    predicted: float | None,
+) -> Outcome:
+    picked = _picked(runs, target)
+    chosen, steps, _ = picked
+    speedup, low, high = _ratio(base, picked)
+    first = bool((steps == max(1, runs.course.every)).any())  # could have been quicker still
+    bound = _bound(bool((base[1] < 0).any()) or first, bool((steps < 0).any()))
+    return Outcome(
+        variant=entrant.key,
+        label=entrant.label,
+        rates=tuple(float(runs.rates[i]) for i in chosen),
+        steps=tuple(int(n) if n >= 0 else None for n in steps),
+        median_steps=float(np.median(_counted(picked))),
+        unreached=int((steps < 0).sum()),
+        edge=any(at_edge(chosen, len(runs.rates))),
+        speedup=speedup,
+        low=low,
+        high=high,
+        bound=bound,
+        predicted=predicted,
+        verdict=verdict_of(speedup, low, high, band, bound),
+        curve=_curve(runs, target),
+    )
+
+
+def _bound(longer: bool, shorter: bool) -> str:
+    if longer and shorter:
+        return "unknown"
+    return "at least" if longer else "at most" if shorter else ""
+
+
+def verdict_of(speedup: float, low: float, high: float, band: Band, bound: str) -> str:
+    """What may be said.
+
+    Parameters
+    ----------
+    speedup, low, high : float
+    band : (float, float)
+        What the A/A control reached, with 1.
+    bound : str
+
+    Returns
+    -------
+    {"faster", "slower", "not shown"}
+
+    Examples
+    --------
+    >>> verdict_of(1.6, 1.4, 1.8, (0.8, 1.29), "")
+    'faster'
+    >>> verdict_of(1.2, 1.1, 1.3, (1.0, 1.0), "")
+    'not shown'
+    """
+    if speedup > SMALLEST_EFFECT and low > max(1.0, band[1]) and bound in ("", "at least"):
+        return "faster"
+    if speedup < 1 / SMALLEST_EFFECT and high < min(1.0, band[0]) and bound in ("", "at most"):
+        return "slower"
+    return "not shown"
+
+
+def _curve(runs: Runs, target: float) -> tuple[RatePoint, ...]:
+    steps, tried = runs.steps(target)
+    return tuple(
+        RatePoint(
+            float(rate),
+            tuple(int(n) if n >= 0 else None for n in steps[i]),
+            tuple(int(n) for n in tried[i]),
+        )
+        for i, rate in enumerate(runs.rates)
+    )

@@ -1,0 +1,158 @@
+"""Measured ratios with their intervals: beside what was predicted, or all below each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zeromean.figures.style import COLORS, FAINT, INK, SOFT, dress, frame, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BAND = 1.3
+_BOUNDS = {"at least": "→", "at most": "←", "unknown": "?"}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A speed-up and its 95 % interval.
+
+    Attributes
+    ----------
+    label : str
+    value, low, high : float
+    predicted : float or None
+    sure : bool
+        Filled mark; else a ring: no difference shown.
+    bound : {"", "at least", "at most", "unknown"}
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    predicted: float | None = None
+    sure: bool = True
+    bound: str = ""
+
+
+def predicted_ratios(ratios: Sequence[Ratio], *, title: str = "", note: str = "") -> Figure:
+    """Draw measured against predicted, with the diagonal and a band of a factor of 1.3.
+
+    Parameters
+    ----------
+    ratios : sequence of Ratio
+        Those with a prediction are drawn.
+    title, note : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    """
+    shown = [r for r in ratios if r.predicted is not None]
+    figure = new_figure(6.4, 5.4)
+    axes = figure.add_subplot()
+    axes.set(xscale="log", yscale="log")
+    ends = [value for r in shown for value in (r.predicted or 1.0, r.low, r.high)]
+    low, high = min([1.0, *ends]) / 1.5, max([1.0, *ends]) * 1.5
+    line = np.array([low, high])
+    axes.fill_between(line, line / _BAND, line * _BAND, color=FAINT, alpha=0.6, linewidth=0)
+    axes.plot(line, line, color=SOFT, linewidth=1, linestyle=(0, (5, 3)))
+    for i, ratio in enumerate(shown):
+        assert ratio.predicted is not None
+        errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
+        axes.errorbar(
+            [ratio.predicted], [ratio.value], yerr=errors, fmt="osD^v"[i % 5],
+            color=COLORS[i % len(COLORS)], markersize=7, capsize=3, label=ratio.label,
+        )  # fmt: skip
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    frame(axes, "predicted: λ₁(original) ÷ λ₁(variant)", "measured: updates(original) ÷ updates")
+    plain_ticks(axes, "xy", low, high)
+    dress(figure, axes, title, note)
+    return figure
+
+
+def all_ratios(
+    groups: Sequence[tuple[str, tuple[float, float], Sequence[Ratio]]],
+    *,
+    title: str = "",
+    note: str = "",
+) -> Figure:
+    """Draw every ratio and interval in a row of its own, over the band of its A/A control.
+
+    Parameters
+    ----------
+    groups : sequence of (str, (float, float), sequence of Ratio)
+        Heading, ends of the A/A control, and rows.
+    title, note : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    """
+    count = sum(len(rows) + 1 for _, _, rows in groups)
+    figure = new_figure(8.6, 0.9 + 0.27 * count)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    ends = [
+        v for _, band, rows in groups for v in (*band, *(e for r in rows for e in (r.low, r.high)))
+    ]
+    low, high = min([0.8, *ends]) / 1.25, max([2.0, *ends]) * 1.6
+    names: list[tuple[int, str, bool]] = []
+    at = 0
+    for i, (heading, band, rows) in enumerate(groups):
+        names.append((at, heading, True))
+        top, bottom = at + 0.5, at + len(rows) + 0.5
+        axes.fill_betweenx([top, bottom], *band, color=FAINT, alpha=0.8, linewidth=0)
+        for k, ratio in enumerate(rows, at + 1):
+            _row(axes, ratio, k, COLORS[i % len(COLORS)])
+            names.append((k, ratio.label, False))
+        at += len(rows) + 1
+    axes.axvline(1, color=INK, linewidth=1)
+    axes.set(xlim=(low, high), ylim=(at - 0.3, -0.7))
+    frame(axes, "speed-up: updates of the base ÷ updates", "")
+    axes.set_yticks([k for k, _, _ in names], [text for _, text, _ in names])
+    for tick, (_, _, strong) in zip(axes.get_yticklabels(), names, strict=True):
+        tick.set(fontweight="bold" if strong else "normal", color=INK if strong else SOFT)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    plain_ticks(axes, "x", low, high)
+    dress(figure, axes, title, note)
+    return figure
+
+
+def _row(axes: Axes, ratio: Ratio, at: int, color: str) -> None:
+    axes.hlines(at, ratio.low, ratio.high, colors=color, linewidth=1.6)
+    face = color if ratio.sure else "white"
+    axes.plot(ratio.value, at, "o", color=color, markerfacecolor=face, markersize=6, zorder=3)
+    if ratio.bound:
+        axes.annotate(
+            _BOUNDS[ratio.bound], (ratio.high, at), (5, 0), textcoords="offset points",
+            va="center", fontsize=10, color=color,
+        )  # fmt: skip
+
+
+def plain_ticks(axes: Axes, which: str, low: float, high: float, unit: str = "×") -> None:
+    """Ticks at 1, 2, 5, 10, ... with plain numbers; every power of ten on long axes."""
+    steps = (1, 2, 5) if high / low < 400 else (1,)
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [s * 10.0**k for k in powers for s in steps if low <= s * 10.0**k <= high]
+    for name in which:
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_ticks(ticks, [f"{tick:g}{unit}" for tick in ticks])
+        axis.set_ticks([], minor=True)

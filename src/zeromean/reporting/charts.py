@@ -1,0 +1,149 @@
+"""Figures as SVG for the page: text stays text, colors follow the theme, words the language."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from zeromean.figures.style import INK
+from zeromean.reporting.compact import compact
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DOTS = 50  # per inch, of what is drawn as pixels
+_LOCK = threading.Lock()  # matplotlib's settings are global
+_COLOR = re.compile(r"#([0-9a-f]{6})\b")
+
+
+def as_svg(
+    figure: Figure,
+    prefix: str,
+    alt: str,
+    pairs: Sequence[Sequence[str]] = (),
+    *,
+    themed: bool = True,
+    ticks: bool = False,
+) -> Any:
+    """A figure as an inline `<svg>`, described by `alt`; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    prefix : str
+        Of all ids and classes, which must differ between the figures of one page.
+    alt : str
+        What a screen reader says.
+    pairs : sequence of (pattern, replacement)
+        Regular expressions that bring the figure's English words into another language.
+    themed : bool
+        False keeps the colors in the dark too, for a figure with pictures inside.
+    ticks : bool
+        Whether the labels of ticks are ours to translate, and no names of the user's columns.
+    """
+    from markupsafe import Markup, escape
+
+    relabel(figure, pairs, ticks=ticks)
+    raw = _drawn(figure)
+    body = raw[raw.index("<svg") :]
+    head, rest = body.split(">", 1)
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None, "matplotlib writes a viewBox"
+    rest = compact(_themed(rest) if themed else rest, prefix)
+    most = f"max-width:{1.35 * 72 * figure.get_size_inches()[0]:.0f}px"
+    opening = f'<svg role="img" aria-label="{escape(alt)}" {box[0]} style="{most}">'
+    return Markup(opening + rest)
+
+
+def relabel(figure: Figure, pairs: Sequence[Sequence[str]], *, ticks: bool = False) -> None:
+    """Replace words in every text of a figure; in the labels of its ticks only if told."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedLocator
+
+    if not pairs:
+        return
+    with _settings():
+        figure.draw_without_rendering()  # so that the texts of ticks exist
+    for text in figure.findobj(Text):
+        text.set_text(translated(text.get_text(), pairs))
+    for axes in figure.axes if ticks else ():
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_locator(), FixedLocator):
+                said = [label.get_text() for label in axis.get_ticklabels()]
+                axis.set_ticklabels([translated(text, pairs) for text in said])
+
+
+def translated(words: str, pairs: Sequence[Sequence[str]]) -> str:
+    """Words after every rule.
+
+    >>> translated("mean 3", [["^mean ", "均值 "]])
+    '均值 3'
+    """
+    for pattern, replacement in pairs:
+        words = re.sub(pattern, replacement, words)
+    return words
+
+
+def as_pixels(figure: Figure) -> Figure:
+    """The filled contours of a figure as small pictures inside it: they are soft anyway."""
+    from matplotlib.contour import ContourSet
+
+    for contours in figure.findobj(ContourSet):
+        contours.set_rasterized(True)
+    return figure
+
+
+def _drawn(figure: Figure) -> str:
+    """What matplotlib writes, with text as text."""
+    buffer = io.StringIO()
+    with _settings():
+        figure.savefig(
+            buffer, format="svg", facecolor="none", dpi=_DOTS,
+            metadata={"Date": None, "Creator": None},
+        )  # fmt: skip
+    return buffer.getvalue()
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Text as text, ids that do not change from run to run, and no word about missing glyphs."""
+    import matplotlib
+
+    options: Any = {"svg.fonttype": "none", "svg.hashsalt": "zeromean"}
+    with _LOCK, matplotlib.rc_context(options), warnings.catch_warnings():
+        # The reader's fonts have what ours may lack.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def _themed(svg: str) -> str:
+    """Colors become variables of the page, fonts the page's own."""
+    svg = re.sub(r"(font: [^;\"]*?\d+(?:\.\d+)?px )[^;\"]*", r"\1var(--sans)", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)
+    return _COLOR.sub(lambda found: f"var(--x{found[1]},#{found[1]})", svg)
+
+
+def stacked(figure: Figure, width: float = 4.4, panel: float = 2.4) -> Figure:
+    """The panels of a figure one below the other, all of one size, for a narrow screen."""
+    panels = figure.axes
+    handles, labels = panels[0].get_legend_handles_labels()
+    top = 0.55 + 0.22 * len(labels)
+    below, gap = 1.25, 1.45  # inches under the last panel, and between two
+    height = top + len(panels) * panel + (len(panels) - 1) * gap + below
+    figure.set_layout_engine("none")
+    figure.set_size_inches(width, height)
+    for old in list(figure.legends):
+        old.remove()
+    figure.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(0.05, 1 - 0.1 / height),
+        frameon=False, fontsize=10, labelcolor=INK, handlelength=2.6, borderaxespad=0,
+    )  # fmt: skip
+    for index, axes in enumerate(panels):
+        bottom = height - top - (index + 1) * panel - index * gap
+        axes.set_position((0.09, bottom / height, 0.86, panel / height))
+    return figure

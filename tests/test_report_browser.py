@@ -1,0 +1,307 @@
+"""The page in a real browser: it moves, it tells the truth, it loads nothing, it fits."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+import zeromean as zm
+from zeromean.reporting import neuron, texts
+
+pytest.importorskip("jinja2", reason="the report needs jinja2")
+pytest.importorskip("matplotlib", reason="the report needs matplotlib")
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install it or set CHROMIUM"),
+    # Playwright's event loop is closed late by its own clean-up.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """One page a language, about twelve color pictures."""
+    folder = tmp_path_factory.mktemp("report")
+    rng = np.random.default_rng(4)
+    images = np.clip(rng.normal(120, 60, (12, 16, 16, 3)), 0, 255).astype(np.uint8)
+    profile = zm.measure(images, "n h w c -> c", channels="RGB")
+    for language in texts.LANGUAGES:
+        path = folder / f"{language}.html"
+        zm.report(profile, lang=language, source=images, title="Noise", path=path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def show(browser, files):
+    """Opens a page; at the end no error was logged and nothing was asked of any network."""
+    opened = []
+
+    def open_page(language="en", width=1280, scheme="light", script=True):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            java_script_enabled=script,
+        )
+        page, errors, requests = context.new_page(), [], []
+        page.on("console", lambda m: errors.append(m.text) if m.type != "log" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((files / f"{language}.html").as_uri())
+        opened.append((context, errors, requests))
+        return page
+
+    yield open_page
+    for context, errors, requests in opened:
+        context.close()
+        assert errors == []
+        assert [url for url in requests if not url.startswith("data:")] == requests[:1]
+        assert requests[0].startswith("file:")
+
+
+def settle(page):
+    """Two frames: one for the change, one for the drawing."""
+    page.evaluate("() => new Promise((f) => requestAnimationFrame(() => requestAnimationFrame(f)))")
+
+
+def numbers(page, key):
+    settle(page)
+    return [page.text_content(f"#race-{key}-{side}") for side in (0, 1)]
+
+
+def press(page, story):
+    page.click(f'[data-story="{story}"]')
+    settle(page)
+    return page.text_content("#race-sentence")
+
+
+def picture(page, name):
+    return page.evaluate(f"document.getElementById('race-{name}').toDataURL()")
+
+
+# ---------------------------------------------------------------- the four stories
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_buttons_tell_the_four_stories(show, language):
+    page = show(language)
+    gap = " " if language == "en" else ""
+    for name, race in neuron.stories():
+        sentence = press(page, name)
+        assert numbers(page, "updates") == [str(race.shifted.reached), str(race.centered.reached)]
+        shared = f"{100 * race.shifted.same_sign:.0f}{gap}%"
+        assert numbers(page, "same")[0] == shared
+        assert numbers(page, "turns")[0] == f"{100 * race.shifted.turns:.0f}{gap}%"
+        assert f"{race.shifted.reached}" in sentence
+        assert page.get_attribute(f'[data-story="{name}"]', "aria-pressed") == "true"
+
+
+def test_the_sentence_says_what_is_seen(show):
+    page = show()
+    assert "96 % of the updates move ↗ or ↙" in press(page, "zigzag")
+    assert "only 4 %" in press(page, "flip")
+    assert "exact mirror image" in press(page, "flip")
+    assert "hardly any zig-zag, and still slow: 173" in press(page, "timid")
+    assert "in every single update both gradients share a sign" in press(page, "single")
+    assert "the two sides are one" in press(page, "zero")
+    press(page, "zigzag")
+    page.check("#race-same")
+    settle(page)
+    assert "not faster: 69 updates against 50" in page.text_content("#race-sentence")
+    page.fill("#race-factor", "0.1")
+    settle(page)
+    assert "neither side arrives" in page.text_content("#race-sentence")
+
+
+def test_every_state_has_a_sentence_without_holes(show):
+    """Slider, rate, batch, flip and same rate in all sorts of places: no brace, no NaN."""
+    page = show()
+    seen = set()
+    for mean in ("-1.2", "3"):
+        page.fill("#race-mean", mean)
+        for factor in ("0.4", "1"):
+            page.fill("#race-factor", factor)
+            for key in "18afs":
+                page.focus("#race-mean")
+                page.keyboard.press(key)
+                settle(page)
+                text = page.text_content("#race")
+                assert not re.search(r"NaN|undefined|Infinity|[{}]", text), text
+                seen.add(page.text_content("#race-sentence")[:12])
+    assert len(seen) >= 6
+
+
+# ---------------------------------------------------------------- the controls
+
+
+def test_the_slider_moves_everything(show):
+    page = show()
+    press(page, "zigzag")
+    before = [picture(page, name) for name in ("data", "weights", "loss")]
+    slower = [int(numbers(page, "updates")[0])]
+    for mean in ("1", "0.5", "0"):
+        page.fill("#race-mean", mean)
+        slower.append(int(numbers(page, "updates")[0]))
+    assert slower == sorted(slower, reverse=True)
+    assert slower[-1] == int(numbers(page, "updates")[1])
+    assert all(
+        a != b
+        for a, b in zip(
+            before, [picture(page, n) for n in ("data", "weights", "loss")], strict=True
+        )
+    )
+    assert numbers(page, "predicted")[0] == "1.00×"
+
+
+def test_keys_do_what_they_say(show):
+    page = show()
+    press(page, "zigzag")
+    page.focus("#race-mean")
+    for key, element, expected in (
+        ("f", "#race-flip", "true"),
+        ("t", "#race-timid", "true"),
+        ("f", "#race-flip", "false"),
+    ):
+        page.keyboard.press(key)
+        settle(page)
+        assert page.get_attribute(element, "aria-pressed") == expected
+    page.keyboard.press("8")
+    settle(page)
+    assert page.is_checked('input[value="8"]')
+    page.keyboard.press("0")
+    settle(page)
+    assert page.input_value("#race-mean") == "0"
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    assert float(page.input_value("#race-mean")) > 0
+    page.keyboard.press("s")
+    settle(page)
+    assert page.is_checked("#race-same")
+
+
+def test_play_runs_and_stops(show):
+    page = show()
+    press(page, "zigzag")
+    page.focus("#race-play")
+    page.keyboard.press("Enter")
+    assert page.text_content("#race-play") == "Pause"
+    for _ in range(200):  # the page forbids the eval that wait_for_function needs
+        page.wait_for_timeout(20)
+        if int(page.input_value("#race-time")) > 2:
+            break
+    assert 2 < int(page.input_value("#race-time")) < 91
+    half = picture(page, "weights")
+    page.keyboard.press("p")
+    assert page.text_content("#race-play") == "Play"
+    page.fill("#race-time", "91")
+    settle(page)
+    assert picture(page, "weights") != half
+
+
+def test_other_points_are_other_points_and_stories_return(show):
+    page = show()
+    press(page, "zigzag")
+    before = picture(page, "data")
+    page.click("#race-another")
+    settle(page)
+    assert picture(page, "data") != before
+    assert int(numbers(page, "updates")[0]) > 2 * int(numbers(page, "updates")[1])
+    press(page, "zigzag")
+    assert picture(page, "data") == before
+
+
+def test_everything_can_be_reached_with_tab(show):
+    page = show()
+    page.focus("[data-story=zigzag]")
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.name"))
+    wanted = {"race-mean", "race-factor", "race-time", "race-batch", "race-play"}
+    assert wanted | {"race-flip", "race-timid", "race-another", "race-same"} <= reached
+
+
+# ---------------------------------------------------------------- how it looks
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+def test_the_page_fits(show, language):
+    page = show(language)
+    for width in (1280, 768, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        settle(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        charts = page.evaluate(
+            "[...document.querySelectorAll('.chart svg')].map((s) => s.clientWidth).filter(Boolean)"
+        )
+        assert charts
+        assert all(200 < w <= width for w in charts)
+        for name in ("weights", "loss", "data"):
+            assert page.evaluate(f"document.getElementById('race-{name}').clientWidth") > 120
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_as_bright_as_asked(show, scheme):
+    paper = show(scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
+    level = sum(int(v) for v in re.findall(r"\d+", paper)[:3]) / 3
+    assert (level < 60) == (scheme == "dark")
+
+
+def test_canvases_follow_the_theme(show):
+    page = show()
+    light = picture(page, "loss")
+    page.emulate_media(color_scheme="dark")
+    settle(page)
+    assert picture(page, "loss") != light
+
+
+def test_paper_is_white_even_in_the_dark(show):
+    page = show(scheme="dark")
+    dark = picture(page, "loss")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert picture(page, "loss") != dark
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(253, 252, 250)"
+    assert page.evaluate("[...document.querySelectorAll('details')].every((d) => d.open)")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert picture(page, "loss") == dark
+
+
+def test_one_sign_is_said_only_where_it_is_true(show):
+    page = show()
+    press(page, "single")
+    for mean, expected in (("0.9", False), ("-0.9", False), ("1.2", True), ("-1.2", True)):
+        page.fill("#race-mean", mean)
+        settle(page)
+        assert ("all inputs have one sign" in page.text_content("#race-sentence")) == expected
+
+
+def test_paper_shows_the_numbers_and_hides_the_controls(show):
+    page = show()
+    page.emulate_media(media="print")
+    assert not page.is_visible(".controls")
+    assert not page.is_visible("nav")
+    assert page.is_visible("table.still")
+    assert page.is_visible("#race-sentence")
+    assert len(page.pdf()) > 50_000
+
+
+def test_without_script_the_stories_are_still_there(show):
+    page = show(script=False)
+    assert not page.is_visible("#race")
+    assert page.is_visible("noscript")
+    assert "173" in page.text_content("table.still")

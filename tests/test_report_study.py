@@ -1,0 +1,263 @@
+"""What the page says of a study: gains, losses and nulls alike, never more than was measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import zeromean as zm
+from zeromean.convergence.results import (
+    BatchNormCheck,
+    Benchmark,
+    Data,
+    Neuron,
+    NeuronRun,
+    Outcome,
+    Prediction,
+    RatePoint,
+    Settings,
+    SignShare,
+    Study,
+)
+from zeromean.reporting import studies
+from zeromean.reporting.wording import Words
+
+pytest.importorskip("jinja2", reason="the report needs jinja2")
+pytest.importorskip("matplotlib", reason="the report needs matplotlib")
+
+MOST_BYTES = 400_000
+
+
+def outcome(variant, steps, speedup=1.0, verdict="faster", **more):
+    """One variant that took these steps with both seeds."""
+    given = {
+        "variant": variant,
+        "label": f"label of {variant}",
+        "rates": (0.5, 0.5),
+        "steps": (steps, steps),
+        "median_steps": float(steps),
+        "unreached": 0,
+        "edge": False,
+        "speedup": speedup,
+        "low": speedup * 0.9,
+        "high": speedup * 1.1,
+        "bound": "",
+        "predicted": None,
+        "verdict": verdict,
+        "curve": tuple(RatePoint(rate, (steps, steps + 1), (99, 99)) for rate in (0.25, 0.5, 1.0)),
+    }
+    return Outcome(**{**given, **more})
+
+
+def benchmark(key, name, *outcomes):
+    base = outcome("original", 340, verdict="base")
+    control = outcome("sign_flipped", 340, verdict="control")
+    return Benchmark(key, name, 0, 1.78, 600, 5, (base, *outcomes, control))
+
+
+def prediction(variant, lambda1, ratio, **more):
+    given = {"low": ratio * 0.9, "high": ratio * 1.1, "subsamples": (ratio,), "share": 0.5}
+    given |= {"closed_form": None, "predicts": True}
+    return Prediction(variant, f"label of {variant}", lambda1, ratio=ratio, **{**given, **more})
+
+
+def neuron_run(data, batch, control=""):
+    path = tuple((0.1 * k, -0.1 * k) for k in range(6))
+    numbers = (1.4, (50, 51), 50.5, 0, 12.0, 10.0, 14.0, 0.9, 0.5, 0.9, 8.0, 8.4)
+    return NeuronRun(data, batch, control, *numbers, path)
+
+
+@pytest.fixture(scope="module")
+def study():
+    runs = [
+        neuron_run(data, batch)
+        for data in ("zero_mean", "all_positive", "x2_negated")
+        for batch in (1, 8, 0)
+    ]
+    runs += [neuron_run("all_positive", 0, "timid"), neuron_run("zero_mean", 0, "same_rate")]
+    points = tuple(
+        (float(a), float(b)) for a, b in np.random.default_rng(0).uniform(-1, 1, (20, 2))
+    )
+    return Study(
+        settings=Settings(16, 1500, 8, 60.0, True, "gray"),
+        data=Data(
+            "data/train", 1500, 5000, (16, 16, 1), 120.0, 60.0, 0.0, 255.0, 2.0, 1.2, "labels",
+            ("cat", "dog"), 0.69,
+        ),
+        predictions=(
+            prediction("original", 1200.0, 1.0),
+            prediction("zero_mean", 83.4, 14.4, closed_form=14.3),
+            prediction("whitened", 1.0, 1234.0, predicts=False),
+        ),
+        neuron=Neuron(tuple(runs), 0.0, (3.0, -3.0), points, 2.0),
+        benchmarks=(
+            benchmark(
+                "softmax_gd",
+                "softmax regression, full batch",
+                outcome("zero_mean", 23, 14.8, predicted=14.4),
+                outcome("minus_128", 1400, 0.24, "slower"),
+            ),
+            benchmark(
+                "relu_sgd",
+                "MLP, ReLU, SGD",
+                outcome("zero_mean", 320, 1.06, "not shown"),
+                outcome("standardized", 20, 17.0, bound="at least", unreached=1, edge=True),
+            ),
+        ),
+        batch_norm=BatchNormCheck((2.0, -5.0), (1e-15, 6e-11), (1.7, 2.1), 300),
+        signs=(SignShare("original", "relu", 1, 64, 0.02, 0.4),),
+        left_out=("MLP, ReLU, SGD: (x − mean) / s (budget of 60 s spent)",),
+        notes=("3 of 1500 pictures could not be read.",),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def profile():
+    images = np.random.default_rng(4).integers(0, 200, (12, 9, 7, 3), dtype=np.uint8)
+    return zm.measure(images, "n h w c -> c", channels="RGB")
+
+
+def visible(page):
+    body = re.sub(r"<(script|style|pre|code|cite)[ >].*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
+
+
+def said(study):
+    return " ".join(str(sentence) for sentence in studies.headline(study, Words("en")))
+
+
+def with_data(study, **changes):
+    return replace(study, data=replace(study.data, **changes))
+
+
+def with_main(study, **changes):
+    """The study with another result of its main variant."""
+    first = study.benchmarks[0]
+    main = replace(first["zero_mean"], **changes)
+    others = tuple(main if o.variant == "zero_mean" else o for o in first.outcomes)
+    return replace(study, benchmarks=(replace(first, outcomes=others), *study.benchmarks[1:]))
+
+
+# ---------------------------------------------------------------- the page
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_study_has_its_tables_figures_and_controls(study, profile, language):
+    page = zm.report(profile, study, lang=language)
+    assert len(page.encode()) < MOST_BYTES
+    assert page.count("<svg") == 2 + 4
+    text, words = visible(page), Words(language)
+    for number in ("14.8", "14.4", "0.24", "1.06", "83.4"):
+        assert number in text
+    for key in ("softmax_gd", "relu_sgd"):
+        assert words.texts[f"benchmark.{key}"] in text
+    assert words.plain("study.at_least", number=words.times(17.0)) in text
+    assert words.texts["study.edge"] in text
+    assert words.texts["study.verdict_not_shown"] in text
+    assert "6e-11" in text
+    assert text.count(words.texts["study.smoothed"]) == 1  # under the net, not under softmax
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_chinese_study_is_chinese(study, profile):
+    page = zm.report(profile, study, lang="zh", title="图")
+    english = re.findall(r"(?:\b[A-Za-z]{2,}\b[ ,]+){2,}[A-Za-z]{2,}\b", visible(page))
+    assert [e for e in english if "Bottou" not in e] == []
+    assert "1500 张图片中有 3 张无法读取" in page
+    assert "时限 60 秒已用完" in page
+
+
+def test_without_a_study_the_page_says_how_to_make_one(profile):
+    assert "zeromean study DATA -o study.json" in zm.report(profile)
+
+
+def test_what_was_left_out_is_not_drawn(study, profile):
+    short = replace(study, neuron=None, benchmarks=(), batch_norm=None, signs=())
+    page = zm.report(profile, short)
+    assert page.count("<svg") == 2
+    assert "budget of 60 s spent" in page
+
+
+# ---------------------------------------------------------------- the sentences
+
+
+def test_a_gain_is_told_with_its_interval_and_its_prediction(study):
+    text = said(study)
+    assert "<strong>23 updates instead of 340</strong>" in text
+    assert "14.8× [95 % interval 13.3× to 16.3×], each side at its own best learning rate" in text
+    assert "λ₁ had predicted 14.4×" in text
+    assert "gave 0.24× here" in text
+
+
+def test_nulls_and_losses_are_told_as_plainly(study):
+    null = said(with_main(study, verdict="not shown", speedup=1.1, low=0.9, high=1.3))
+    assert "<strong>no difference that can be shown</strong>" in null
+    loss = said(with_main(study, verdict="slower", speedup=0.4, low=0.3, high=0.5))
+    assert "became <strong>slower</strong>" in loss
+    for text in (null, loss):
+        assert "instead of 340</strong>" not in text
+
+
+def test_a_bound_is_no_number(study):
+    text = said(with_main(study, bound="at least"))
+    assert "≥ 14.8×" in text
+    assert "a bound and not a number" in text
+
+
+@pytest.mark.parametrize(("task", "words"), [("rotation", "which way up"), ("teacher", "teacher")])
+def test_made_up_tasks_are_called_so(study, task, words):
+    text = said(with_data(study, task=task))
+    assert words in text
+    assert "synthetic task" in text
+    assert "not those of your own task" in text
+    assert "synthetic" not in said(study)
+
+
+def test_in_tables_of_unlike_columns_scale_is_the_story(study):
+    table = with_data(study, shape=(13,), unlike_units=2500.0)
+    assert "In this table scale is the story, not centering." in said(table)
+    assert "2500 times" in said(table)
+    alike = with_data(study, shape=(13,), unlike_units=2.0)
+    assert "scale is the story" not in said(alike)
+
+
+def test_unlike_columns_are_told_apart_by_scale_and_center(study):
+    """The headline of a table is what each half of standardizing is worth by itself."""
+    apart = Benchmark(
+        "scale_gd", "softmax regression, scale against centering", 0, 0.2, 500, 1,
+        (
+            outcome("scaled", 217, verdict="base"),
+            outcome("zero_mean_column", 500, 0.43, "slower", unreached=1, bound="at most"),
+            outcome("standardized", 1, 217.0),
+        ),
+    )  # fmt: skip
+    table = with_data(study, shape=(13,), unlike_units=2500.0)
+    text = said(replace(table, benchmarks=(*study.benchmarks, apart)))
+    assert "reach in 217 updates" in text
+    assert "only centered needed ≥ 500 (≤ 0.43×)" in text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "instead of" not in text
+
+
+def test_lambda_is_no_prediction_for_nets(study):
+    """Only full-batch softmax regression has the column."""
+    words = Words("en")
+    tables = [studies._benchmark(b, 8, words)[0] for b in study.benchmarks]
+    heads = ["λ₁ predicted" in table.heads for table in tables]
+    assert heads == [True, False]
+
+
+def test_a_ratio_of_unlike_scales_is_no_prediction(study):
+    rows = {row[0]: row for row in studies._predictions(study, Words("en")).rows}
+    assert rows["whitened (ZCA)"][3:5] == ["–", "–"]
+    assert rows["zero-mean, one mean"][3:] == ["14.4×", "13.0 … 15.8", "14.3×"]
+
+
+def test_the_mirror_is_told_with_its_difference(study):
+    (mirror, _) = studies._controls(study, Words("en"))
+    assert "the largest difference of any weight was 0." in mirror
+    off = replace(study, neuron=replace(study.neuron, mirror_difference=2e-3))
+    assert "was 2.0e-03." in studies._controls(off, Words("en"))[0]
