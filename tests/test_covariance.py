@@ -238,18 +238,19 @@ def test_threads_of_blas_do_not_change_a_bit(features):
 
 
 def test_blas_gets_its_threads_back_however_many_are_inside(monkeypatch):
-    pytest.importorskip("threadpoolctl")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
 
     def threads():
         libraries = blas._controller().info()
         return {held["num_threads"] for held in libraries if held["user_api"] == "blas"}
 
-    before = threads()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda s: Covariance.of(np.full((3000, 70), float(s))), range(8)))
-    with blas.one_thread(), blas.one_thread():
-        assert threads() == {1}
-    assert threads() == before
+    assert blas._PIN.inside == 0
+    with threadpoolctl.threadpool_limits(2):
+        with blas.one_thread(), blas.one_thread():
+            assert threads() == {1}
+        assert threads() == {2}
     monkeypatch.setattr(blas, "_controller", lambda: None)
     with blas.one_thread() as own:
         assert own == 1
