@@ -244,10 +244,18 @@ def test_blas_gets_its_threads_back_however_many_are_inside(monkeypatch):
         libraries = blas._controller().info()
         return {held["num_threads"] for held in libraries if held["user_api"] == "blas"}
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda s: Covariance.of(np.full((3000, 70), float(s))), range(8)))
-    assert blas._PIN.inside == 0
+    def held(seed):
+        """What BLAS is set to while this thread, whoever came first, is inside."""
+        with blas.one_thread():
+            found = threads()
+            Covariance.of(np.full((3000, 70), float(seed)))
+            return found
+
     with threadpoolctl.threadpool_limits(2):
+        for _ in range(20):  # which thread enters first and leaves last is chance
+            with ThreadPoolExecutor(4) as pool:
+                assert list(pool.map(held, range(8))) == [{1}] * 8
+            assert threads() == {2}
         with blas.one_thread(), blas.one_thread():
             assert threads() == {1}
         assert threads() == {2}

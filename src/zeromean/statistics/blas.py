@@ -57,22 +57,31 @@ def one_thread() -> Iterator[int]:
         with _PIN.lock:
             _PIN.inside -= 1
             if _PIN.inside == 0:
-                for library, threads in reversed(_PIN.limited):
-                    library.set_num_threads(threads)
+                for library, threads in _PIN.limited:
+                    _set(library, threads)
 
 
 def _limit(controller: Any) -> list[tuple[Any, int]]:
-    """Set each BLAS to one thread; what it had before, in order.
-
-    Restored in reverse: NumPy's and SciPy's OpenBLAS may share the setting, and then the second
-    one was seen after the first had been changed.
-    """
+    """Set each BLAS to one thread; what it had before."""
     found = [one for one in controller.lib_controllers if one.user_api == "blas"]
-    limited = []
+    limited = [(library, library.num_threads) for library in found]
     for library in found:
-        limited.append((library, library.num_threads))
-        library.set_num_threads(1)
+        _set(library, 1)
     return limited
+
+
+def _set(library: Any, threads: int) -> None:
+    """Set the threads of a BLAS from whatever thread this is.
+
+    Since 3.8 threadpoolctl lets only the thread that came first do so, and ignores all others
+    without a word; but the last of our threads to leave need not be the first that entered.
+    """
+    free = getattr(library, "clear_controlling_thread", None)
+    if free is not None:
+        free(force=True)
+    library.set_num_threads(threads)
+    if free is not None:
+        free(force=True)
 
 
 def _cores() -> int:
