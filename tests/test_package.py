@@ -200,7 +200,7 @@ FLOORS = (
     {"grouped"},
     {"partition"},
     {"loading", "measurement", "samples"},
-    {"first_layer", "outputs", "recipes"},
+    {"embedding", "first_layer", "outputs", "recipes"},
     {"graphs", "shard_folders", "torch", "whitening"},
     {"exporters", "importers"},
     {"diagnosis"},
