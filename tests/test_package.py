@@ -31,6 +31,7 @@ FOREIGN = (
 # ---------------------------------------------------------------- names
 
 PUBLIC = [
+    "Exported",
     "FormatError",
     "GroupedNormalizer",
     "GroupedProfile",
@@ -47,6 +48,7 @@ PUBLIC = [
     "ZeromeanError",
     "ZeromeanWarning",
     "__version__",
+    "export",
     "load",
     "max_abs",
     "mean_normalize",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ZeromeanError,
         ZeromeanWarning,
     )
+    from zeromean.exporters.exporting import Exported, export
     from zeromean.group_normalizer import GroupedNormalizer
     from zeromean.grouped import GroupedProfile
     from zeromean.loading import load
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Exported": "exporters.exporting",
     "FormatError": "errors",
     "GroupedNormalizer": "group_normalizer",
     "GroupedProfile": "grouped",
@@ -65,6 +67,7 @@ _HOME = {
     "WeightedProfile": "reweighting",
     "ZeromeanError": "errors",
     "ZeromeanWarning": "errors",
+    "export": "exporters.exporting",
     "load": "loading",
     "max_abs": "recipes",
     "mean_normalize": "recipes",
@@ -80,6 +83,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Exported",
     "FormatError",
     "GroupedNormalizer",
     "GroupedProfile",
@@ -96,6 +100,7 @@ __all__ = [
     "ZeromeanError",
     "ZeromeanWarning",
     "__version__",
+    "export",
     "load",
     "max_abs",
     "mean_normalize",

@@ -53,12 +53,12 @@ def mix(
     center = shift.ravel()
     same = target.ndim == x.ndim and target.shape == x.shape and len(matrix) == len(center)
     for part, out in _parts(pattern, x, target):
-        samples = _samples(pattern, part).astype(np.float64)
+        samples = samples_of(pattern, part).astype(np.float64)
         samples -= center
         y = samples @ matrix.T
         y += offset
         if same:
-            _refill(pattern, y, out)
+            put_back(pattern, y, out)
         else:
             out[...] = y.reshape(out.shape)
 
@@ -90,13 +90,13 @@ def unmix(
     ndarray of float64
         Of the raw data's shape.
     """
-    rows = y.reshape(-1, y.shape[-1]) if reduced else _samples(pattern, y)
+    rows = y.reshape(-1, y.shape[-1]) if reduced else samples_of(pattern, y)
     x = rows.astype(np.float64)
     x -= offset
     x = x @ inverse.T
     x += shift.ravel()
     result = np.empty(_whole_shape(pattern, y, shift) if reduced else y.shape, np.float64)
-    _refill(pattern, x, result)
+    put_back(pattern, x, result)
     return result
 
 
@@ -123,7 +123,7 @@ def _whole_shape(pattern: Pattern, y: _Array, shift: _Floats) -> tuple[int, ...]
     return tuple(shape)
 
 
-def _samples(pattern: Pattern, x: _Array) -> _Array:
+def samples_of(pattern: Pattern, x: _Array) -> _Array:
     """(n_samples, n_features); a view where memory order allows."""
     lengths, kept = pattern.layout(x.shape)
     order = [i for i in range(len(lengths)) if i not in kept] + kept
@@ -132,8 +132,8 @@ def _samples(pattern: Pattern, x: _Array) -> _Array:
     return view.reshape(view.size // features if features else 0, features)
 
 
-def _refill(pattern: Pattern, rows: _Array, out: _Array) -> None:
-    """Put samples back where `_samples` took them from."""
+def put_back(pattern: Pattern, rows: _Array, out: _Array) -> None:
+    """Put samples back where `samples_of` took them from."""
     lengths, kept = pattern.layout(out.shape)
     order = [i for i in range(len(lengths)) if i not in kept] + kept
     back = rows.reshape([lengths[i] for i in order]).transpose(np.argsort(order))
