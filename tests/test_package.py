@@ -207,7 +207,7 @@ FLOORS = (
     {"exporters", "importers"},
     {"diagnosis"},
     {"application", "progress"},
-    {"reporting", "terminal"},
+    {"cli_numbers", "reporting", "terminal"},
     {
         *("cli_apply", "cli_check", "cli_export", "cli_fold", "cli_import", "cli_report"),
         *("cli_study", "demonstration"),

@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zeromean.cli_numbers import METHODS, normalizer_for
 from zeromean.terminal import counting, reading, report_skips, silence
 
 if TYPE_CHECKING:
     from zeromean.outputs import Applied
-
-_METHODS = (
-    "zero-mean",
-    "standardize",
-    "min-max",
-    "mean-normalize",
-    "max-abs",
-    "robust",
-    "whiten-pca",
-    "whiten-zca",
-)
-
 
 #: Options that say nothing about these kinds of sources.
 _IDLE = {
@@ -67,7 +56,7 @@ def _components(context: Any, parameter: Any, text: str | None) -> int | float |
 )
 @click.option(
     "--method",
-    type=click.Choice(_METHODS),
+    type=click.Choice(METHODS),
     help="What to make of a profile (default: zero-mean).",
 )
 @click.option("--ddof", type=click.IntRange(0), help="With standardize: 1 divides by n - 1.")
@@ -159,7 +148,7 @@ def apply(
         "source": list(from_) or None,
     }
     options = {k: v for k, v in given.items() if v is not None}
-    norm = _normalizer(numbers, method, options, source if invert and kind == "shards" else "")
+    norm = normalizer_for(numbers, method, options, source if invert and kind == "shards" else "")
     with counting("inverting" if invert else "normalizing", quiet) as progress:
         applied = apply_files(
             norm,
@@ -190,77 +179,3 @@ def _outcome(applied: Applied) -> str:
     if applied.low > applied.high:  # nothing finite was written
         return items
     return f"{items}, {applied.dtype} from {applied.low:.6g} to {applied.high:.6g}"
-
-
-_FLAGS = {"n_components": "components", "source": "from"}
-#: Which options belong to which method, and what the recipe calls them.
-_OF_METHOD = {
-    "standardize": ("ddof",),
-    "min-max": ("feature_range",),
-    "robust": ("source",),
-    "whiten-pca": ("eps", "n_components"),
-    "whiten-zca": ("eps", "n_components"),
-}
-
-
-def _normalizer(numbers: str, method: str | None, options: dict[str, Any], shards: str = "") -> Any:
-    """The normalizer in a file, or what a method makes of the profile or pattern.
-
-    To undo a folder of shards with a profile alone, it is what the folder was made with.
-    """
-    from zeromean.loading import load
-
-    odd = [name for name in options if name not in _OF_METHOD.get(method or "", ())]
-    if odd:
-        flag = _FLAGS.get(odd[0], odd[0]).replace("_", "-")
-        raise click.UsageError(f"--{flag} does not belong to --method {method or 'zero-mean'}")
-    if "->" in numbers:
-        from zeromean.samples import per_sample
-
-        if "source" in options:
-            raise click.UsageError("--from belongs to a profile; a pattern measures each sample")
-        recipe, options = _recipe(method, options)
-        return per_sample(recipe, numbers, **options)
-    loaded: Any = load(numbers)
-    if hasattr(loaded, "shift") or hasattr(loaded, "normalizer_for"):  # for all, or each group
-        if options or (method is not None and method.replace("-", "_") != loaded.recipe):
-            raise click.UsageError(f"{numbers} is a normalizer already ({loaded.recipe})")
-        return loaded
-    if not hasattr(loaded, "provenance") and not hasattr(loaded, "normalizers"):
-        raise click.UsageError(f"{numbers} is no profile or normalizer, but a study")
-    if shards and method is None:
-        from zeromean.shard_folders import manifest_of, recorded_normalizer
-
-        recorded = recorded_normalizer(Path(shards), manifest_of(Path(shards)) or {})
-        if recorded is not None:
-            return recorded
-    return _made(loaded, method, options)
-
-
-def _made(profile: Any, method: str | None, options: dict[str, Any]) -> Any:
-    """What a method makes of a profile, or of that of each group."""
-    from zeromean.errors import PatternError
-
-    recipe, options = _recipe(method, options)
-    try:
-        if not hasattr(profile, "normalizers"):
-            return recipe(profile, **options)
-        if "source" in options:
-            raise click.UsageError("--from is not split by group; it takes one profile of all data")
-        return profile.normalizers(recipe, **options)
-    except PatternError as error:
-        text = str(error).replace("robust(profile, source)", "--from TRAIN")
-        raise PatternError(text) from None
-
-
-def _recipe(method: str | None, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A recipe by its name on the command line, and its options by theirs."""
-    import zeromean
-
-    method = method or "zero-mean"
-    if method.startswith("whiten"):
-        return zeromean.whiten, {"kind": method.removeprefix("whiten-"), **options}
-    if "feature_range" in options:
-        low, high = options["feature_range"]
-        options = {"low": low, "high": high}
-    return getattr(zeromean, method.replace("-", "_")), options

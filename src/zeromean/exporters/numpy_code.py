@@ -83,7 +83,7 @@ def _mixed(norm: Normalizer) -> list[str]:
 
 
 def _array(values: npt.NDArray[Any], shape: tuple[int, ...]) -> str:
-    """An array that broadcasts; without leading ones, so that the axis of samples may be missing."""
+    """An array that broadcasts; without leading ones, so that samples need no axis."""
     while shape and shape[0] == 1:
         shape = shape[1:]
     reshaped = "" if shape == values.shape else f".reshape{shape}"

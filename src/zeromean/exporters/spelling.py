@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,18 +57,3 @@ def check_size(norm: Normalizer, title: str, most: int = MOST_NUMBERS) -> None:
             f"{title} would hold {count:,} numbers; more than {most:,} belong in a file that is "
             "loaded: export to onnx or torch, or save the normalizer as .safetensors"
         )
-
-
-def inner_lengths(norm: Normalizer) -> tuple[list[str], list[str]]:
-    """The axes after the last kept one, and those between kept ones that part them in memory."""
-    names = [group[0] for group in norm.pattern.axes]
-    places = [names.index(name) for name in norm.pattern.kept]
-    if not places:
-        return [], []
-    between = [n for n in names[places[0] : places[-1]] if n not in norm.pattern.kept]
-    return names[places[-1] + 1 :], between
-
-
-def n_features(norm: Normalizer) -> int:
-    """How many numbers are kept."""
-    return math.prod(norm.kept_shape)

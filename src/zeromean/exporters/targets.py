@@ -7,15 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from zeromean.errors import PatternError
 
 if TYPE_CHECKING:
-    from zeromean.normalizer import Normalizer
+    from numpy.typing import NDArray
 
-_Array = npt.NDArray[Any]
+    from zeromean.normalizer import Normalizer
 
 #: Where each target lives, by its name on the command line, in the order of help texts.
 HOMES = {
@@ -129,7 +126,7 @@ class Target:
     title: str
     suffixes: tuple[str, ...]
     make: Callable[[Normalizer, Order], Made]
-    run: Callable[[Made, _Array], _Array]
+    run: Callable[[Made, NDArray[Any]], NDArray[Any]]
     library: str = ""
     options: frozenset[str] = field(default_factory=frozenset)
     text: bool = True
@@ -166,8 +163,3 @@ def check_options(target: Target, given: Mapping[str, Any]) -> None:
         raise PatternError(
             f"{idle[0]}={given[idle[0]]!r} does nothing for {target.title}; leave it out"
         )
-
-
-def as_rows(x: _Array, trailing: int) -> _Array:
-    """Data as rows of `trailing` features each."""
-    return np.ascontiguousarray(x).reshape(-1, trailing)
