@@ -1,0 +1,32 @@
+"""Folding a normalizer into the first layer of a model: the arithmetic, with NumPy alone.
+
+A layer computes W y + b of the normalized input y = (x - shift) / scale + offset. With
+t = offset - shift / scale, the value that raw zero becomes, that is W' x + b' where
+
+- W' = W diag(1 / scale) and b' = b + W t,
+- and with a whitening matrix M: W' = W M and b' = b + W (offset - M shift).
+
+Everything is float64 and rounded once, to the dtype of the weights. A convolution that pads its
+input with zeros pads *normalized* zeros, which are the raw value x0 = shift - offset scale; where
+padding stays raw zero, each output has the bias of the weights that lie inside the picture.
+"""
+
+from __future__ import annotations
+
+from zeromean.first_layer.arithmetic import Columns, correction_map, rounded
+from zeromean.first_layer.entering import Entering, Wanted, chosen, entering
+from zeromean.first_layer.record import Folding, Probes, bound_of, compared
+
+__all__ = [
+    "Columns",
+    "Entering",
+    "Folding",
+    "Probes",
+    "Wanted",
+    "bound_of",
+    "chosen",
+    "compared",
+    "correction_map",
+    "entering",
+    "rounded",
+]

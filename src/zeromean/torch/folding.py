@@ -1,0 +1,507 @@
+"""Folds a normalizer into the first layer of a module, which then takes raw data."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from zeromean.errors import FormatError, PatternError, ZeromeanWarning
+from zeromean.first_layer import (
+    Columns,
+    Entering,
+    Folding,
+    Probes,
+    Wanted,
+    bound_of,
+    chosen,
+    compared,
+    correction_map,
+    entering,
+)
+from zeromean.normalizer import Normalizer
+from zeromean.torch.normalizing import Normalize
+from zeromean.torch.raw_layers import MAPPED, PADDED, Cast, PadEach
+from zeromean.torch.single_rounding import rounded
+from zeromean.torch.tracing import CONVOLUTIONS, Found, first_layer
+
+_Floats = npt.NDArray[np.float64]
+_DIGITS = {torch.float16: 11, torch.bfloat16: 8, torch.float32: 24, torch.float64: 53}
+_SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
+BORDERS = ("pad", "map")
+INPUTS = ("float", "uint8")
+
+
+def fold(
+    model: nn.Module,
+    norm: Normalizer,
+    *,
+    layout: str | None = None,
+    shape: Sequence[int] | None = None,
+    border: str = "pad",
+    input: str = "float",
+    layer: str | None = None,
+    verify: bool = True,
+) -> nn.Module:
+    """A copy of a module that takes raw data: the normalizer is in its first layer's weights.
+
+    What the copy gives for x is what ``torch.nn.Sequential(norm.torch(layout=...), model)`` gives,
+    but for rounding, at the border of zero-padded convolutions too. It keeps dtype, device and
+    mode. It can be trained further and computes the same function, but on other weights:
+    weight decay and learning rates act differently on them.
+
+    Parameters
+    ----------
+    model : Module
+        Its first layer, found by torch.fx, is a Linear or a Conv1d, 2d or 3d; in front of it
+        there may be flattening, permuting, padding and pooling that let an affine map pass.
+        It is not changed.
+    norm : Normalizer
+        One that keeps what the layer tells apart: channels for a convolution, anything for a
+        linear layer. A mean image with one scale for each channel fits a convolution with
+        ``border="map"``.
+    layout : {"hwc", "chw"}, optional
+        "chw": the model's input has its channels in front of height and width, though the pattern
+        has them last. "hwc": it is as the pattern says. Read from the model unless given, and
+        asked for where that leaves both open.
+    shape : sequence of int, optional
+        Of one raw input, such as (3, 224, 224). Needed for ``border="map"``, and where the
+        model does not tell.
+    border : {"pad", "map"}
+        How normalized zeros at a convolution's border are kept. "pad": the raw values that
+        become zero are padded in front. "map": raw zeros are padded, and each place of the output
+        has its own bias, for inputs of one size.
+    input : {"float", "uint8"}
+        "uint8": a module in front casts integers to the model's dtype.
+    layer : str, optional
+        The layer to fold into, where a module cannot be traced. It is taken on trust that it
+        takes the raw input, flattened for a linear layer, and that nothing else does; shared
+        weights are still refused, and `verify` tells.
+    verify : bool
+        Compare both on probes, in evaluation mode.
+
+    Returns
+    -------
+    Module
+        Its attribute `folding`, a record of type `zeromean.first_layer.Folding`, has the figures.
+
+    Raises
+    ------
+    FormatError
+        When the model has no first layer to fold into, with the reason; when it shares that
+        layer's weights; when more than rounding sets the results apart (see
+        `zeromean.first_layer.bound_of`).
+    PatternError
+        When the normalizer's numbers do not fit the layer's inputs.
+
+    Notes
+    -----
+    W' = W diag(1 / scale) and b' = b + W (offset - shift / scale), in float64, rounded once; with
+    a matrix M, W' = W M and b' = b + W (offset - M shift).
+
+    Examples
+    --------
+    >>> import torch
+    >>> import zeromean as zm
+    >>> from zeromean.torch import fold, measure
+    >>> images = torch.arange(96, dtype=torch.uint8).reshape(2, 3, 4, 4)
+    >>> norm = zm.standardize(measure(images, "n c h w -> c"))
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
+    >>> folded = fold(model, norm, input="uint8")
+    >>> bool((folded(images) - model(norm(images))).abs().max() < 1e-5)
+    True
+    """
+    _check_options(border, input)
+    _check_model(model)
+    found = first_layer(model, layer)
+    _check_layer(model, found)
+    held = None if shape is None else tuple(int(n) for n in shape)
+    plan = _plan(found, norm, layout, held, border)
+    folded = copy.deepcopy(model)
+    record = _folded(folded, plan, border)
+    if input == "uint8":
+        dtype, device = found.layer.weight.dtype, found.layer.weight.device
+        parts = {"cast": Cast(dtype, device), "model": folded}
+        folded = nn.Sequential(OrderedDict(parts))
+        folded.training = model.training
+    if verify:
+        record = _verified(record, model, folded, plan)
+        record.check(str(found.layer.weight.dtype).removeprefix("torch."))
+    setattr(folded, "folding", record)  # noqa: B010  # a record is no submodule
+    return folded
+
+
+# ---------------------------------------------------------------- checks
+
+
+def _check_options(border: str, input: str) -> None:
+    if border not in BORDERS:
+        raise PatternError(f"border is {border!r}; choose 'pad' or 'map'")
+    if input not in INPUTS:
+        raise PatternError(f"input is {input!r}; choose 'float' or 'uint8'")
+
+
+def _check_model(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        record = getattr(module, "folding", None)
+        if isinstance(record, Folding):
+            raise FormatError(
+                f"{record.recipe} is folded into {record.layer} of this model already; fold into "
+                "the model as it was trained"
+            )
+        if isinstance(module, Normalize):
+            raise FormatError(
+                f"the model has a zeromean normalizer in it already ({name or 'itself'}); take it "
+                "out before folding"
+            )
+
+
+def _check_layer(model: nn.Module, found: Found) -> None:
+    layer, what = found.layer, found.called
+    if type(layer) not in (*CONVOLUTIONS, nn.Linear):
+        raise FormatError(
+            f"{what} is no plain Linear, Conv1d, Conv2d or Conv3d; name the layer that takes the "
+            "raw input"
+        )
+    if "weight" not in layer._parameters:
+        raise FormatError(f"the weights of {what} are computed (pruning?); make them plain first")
+    if layer.weight.dtype not in _DIGITS:
+        raise FormatError(
+            f"{what} has weights of {layer.weight.dtype}; fold before quantizing, or convert the "
+            "model to float32"
+        )
+    if layer.weight.is_meta:
+        raise FormatError(f"{what} has no weights yet (device 'meta'); load them first")
+    if model._forward_pre_hooks or layer._forward_pre_hooks:
+        raise FormatError(f"a hook changes the input of the model or of {what}; remove it first")
+    _check_unshared(model, found)
+
+
+def _check_unshared(model: nn.Module, found: Found) -> None:
+    own = {f"{found.name}.{name}".lstrip(".") for name, _ in found.layer.named_parameters()}
+    parts = [_span(p) for p in found.layer.parameters()]
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        low, high = _span(parameter)
+        if name not in own and any(low < end and begin < high for begin, end in parts):
+            raise FormatError(
+                f"{found.called} shares its weights with {name!r}, which does not take the raw "
+                "input; give the layer a copy of them"
+            )
+
+
+def _span(parameter: Tensor) -> tuple[int, int]:
+    begin = parameter.data_ptr()
+    return begin, begin + parameter.numel() * parameter.element_size()
+
+
+# ---------------------------------------------------------------- the plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where the numbers go; `fixed` when the shape of the input is known."""
+
+    found: Found
+    norm: Normalizer
+    layout: str
+    start: Entering
+    state: Entering
+    columns: Columns
+    fixed: bool
+
+    @property
+    def axis(self) -> int:
+        return _axis(self.found.layer)
+
+    def tried(self, size: int) -> tuple[int, ...]:
+        """The shape of an input whose free axes have this length."""
+        free = Wanted((None,) * len(self.start.shape), None, size)
+        return entering(self.norm, self.layout, free).shape
+
+
+def _axis(layer: nn.Module) -> int:
+    """Where a layer's inputs lie, from the end."""
+    return -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)
+
+
+def _plan(
+    found: Found, norm: Normalizer, layout: str | None, shape: tuple[int, ...] | None, border: str
+) -> _Plan:
+    layer = found.layer
+    total = layer.in_features if isinstance(layer, nn.Linear) else None
+    anywhere = border == "map" and total is None
+
+    def made(choice: str) -> tuple[tuple[Entering, Entering], Columns]:
+        spelled = any("..." in group for group in norm.pattern.axes)
+        rank = len(norm.pattern.axes) if not spelled else 1 - _axis(layer)
+        lengths = (None, *shape) if shape is not None else (None,) * rank
+        start = entering(norm, choice, Wanted(lengths, total))
+        state = found.enter(start)
+        _check_width(found, norm, start, state)
+        return (start, state), state.columns(_axis(layer), found.called, anywhere=anywhere)
+
+    (start, state), columns = chosen(made, norm, layout, vary=anywhere)
+    free = Wanted((None,) * len(start.shape), None, 3)
+    fixed = shape is not None or total is not None
+    fixed = fixed or start.shape == entering(norm, start.layout, free).shape == start.shape
+    return _Plan(found, norm, start.layout, start, state, columns, fixed)
+
+
+def _check_width(found: Found, norm: Normalizer, start: Entering, state: Entering) -> None:
+    layer = found.layer
+    wanted = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    matrix = norm.matrix
+    reduced = matrix is not None and matrix.shape[0] != matrix.shape[1]
+    if reduced:
+        _check_reduced(found, norm, start, state)
+    axis = _axis(layer)
+    if state.index.ndim < -axis:
+        raise PatternError(
+            f"{found.called} wants inputs of {-axis} axes or more, and gets {state.index.ndim} for "
+            f"the pattern '{norm.pattern}'"
+        )
+    width = len(matrix) if matrix is not None and reduced else state.index.shape[axis]
+    if width != wanted:
+        shape = start.shape[1:]
+        raise PatternError(
+            f"{found.called} has {wanted} inputs, and the normalizer's {norm.kept_shape} under the "
+            f"pattern '{norm.pattern}' come to {width} (an input of shape {shape}); measure data "
+            "of the model's kind, or give shape="
+        )
+
+
+def _check_reduced(found: Found, norm: Normalizer, start: Entering, state: Entering) -> None:
+    last = norm.pattern.axes[-1]
+    straight = norm.pattern.kept == last and np.array_equal(start.index, state.index)
+    channels_first = start.layout == "chw"
+    if not straight or channels_first == isinstance(found.layer, nn.Linear):
+        raise PatternError(
+            f"the matrix leaves {len(norm.offset)} of {norm.shift.size} features, so the raw "
+            "input has another shape than the model's; folding does that only where they are the "
+            "layer's own input axis. Keep all components, or use zca"
+        )
+
+
+# ---------------------------------------------------------------- the change
+
+
+def _folded(model: nn.Module, plan: _Plan, border: str) -> Folding:
+    """Change the copy of a model; say what was done."""
+    layer: Any = model.get_submodule(plan.found.name)
+    if isinstance(layer, nn.Linear):
+        _rewrite(layer, plan.columns, 1, plan.found.called)
+        layer.in_features = layer.weight.shape[1]
+        return Folding.of(plan.norm, plan.found.called, plan.layout, "none")
+    values = _replace_paddings(model, plan)
+    pads = _zero_pads(layer)
+    if border == "map" and (any(map(any, pads)) or _varies(plan)):
+        return _mapped(layer, plan, pads)
+    zero = plan.columns.raw(0.0) if any(map(any, pads)) else np.zeros(1)
+    weight = layer.weight
+    _rewrite(layer, plan.columns, layer.groups, plan.found.called)
+    layer.in_channels = layer.weight.shape[1] * layer.groups
+    if zero.any():
+        layer.__class__ = PADDED[type(layer)]  # all else of the layer stays: names, hooks, mode
+        layer.padding, layer.outer_pads = (0,) * len(pads), pads
+        layer._reversed_padding_repeated_twice = [0] * (2 * len(pads))
+        layer.register_buffer("pad_values", _like(zero, weight, plan.found.called))
+        values.append(zero)
+    done = "pad" if values else "none"
+    return Folding.of(plan.norm, plan.found.called, plan.layout, done, values[-1] if values else ())
+
+
+def _varies(plan: _Plan) -> bool:
+    """Whether shift or offset vary over places, as those of a mean image."""
+    image = plan.state.constant_image()
+    flat = image.reshape(len(image), -1)
+    return bool((flat != flat[:, :1]).any())
+
+
+def _zero_pads(layer: Any) -> list[list[int]]:
+    """What a convolution pads with zeros, [before, after] for each axis."""
+    if layer.padding_mode != "zeros" or layer.padding == "valid":
+        return [[0, 0] for _ in layer.kernel_size]
+    if layer.padding == "same":
+        spare = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+        return [[n // 2, n - n // 2] for n in spare]
+    return [[n, n] for n in layer.padding]
+
+
+def _replace_paddings(model: nn.Module, plan: _Plan) -> list[_Floats]:
+    """Paddings of normalized values in front of the layer become paddings of raw ones."""
+    values = []
+    for name, module, before in plan.found.paddings(plan.start):
+        axis, raw = before.padding_axis(float(getattr(module, "value", 0.0)), name)
+        flat: Any = module.padding
+        pads = [list(flat[i : i + 2]) for i in range(0, len(flat), 2)][::-1]
+        if axis != 1 or before.index.ndim != 2 + len(pads):
+            raise PatternError(f"{name} pads inputs whose channels are not on axis 1")
+        weight: Any = model.get_submodule(plan.found.name).weight
+        parent, _, own = name.rpartition(".")
+        made = PadEach(_like(raw, weight, name), pads).train(module.training)
+        setattr(model.get_submodule(parent), own, made)
+        values.append(raw)
+    return values
+
+
+def _mapped(layer: Any, plan: _Plan, pads: list[list[int]]) -> Folding:
+    """A convolution of raw data, its bias a map."""
+    if not plan.fixed:
+        raise PatternError(
+            "border='map' makes a map for inputs of one size; give shape=, such as "
+            "shape=(3, 224, 224), or use border='pad'"
+        )
+    image = plan.state.constant_image()
+    weight, bias = _exact(layer.weight), _exact(layer.bias)
+    assert weight is not None
+    if layer.padding_mode != "zeros":
+        image, pads = _padded_image(layer, image), [[0, 0] for _ in pads]
+    bias_map = correction_map(
+        weight,
+        bias,
+        image,
+        pads=[(a, b) for a, b in pads],
+        strides=layer.stride,
+        dilations=layer.dilation,
+        groups=layer.groups,
+    )
+    like = layer.weight
+    _rewrite(layer, plan.columns, layer.groups, plan.found.called, biased=False)
+    layer.in_channels = layer.weight.shape[1] * layer.groups
+    layer.bias = None
+    layer.__class__ = MAPPED[type(layer)]
+    layer.register_buffer("bias_map", _like(bias_map[None], like, plan.found.called))
+    return Folding.of(plan.norm, plan.found.called, plan.layout, "map")
+
+
+def _padded_image(layer: Any, image: _Floats) -> _Floats:
+    pads, mode = layer._reversed_padding_repeated_twice, layer.padding_mode
+    padded = nn.functional.pad(torch.from_numpy(image.copy())[None], list(pads), mode=mode)
+    result: _Floats = padded[0].numpy()
+    return result
+
+
+def _rewrite(layer: Any, columns: Columns, groups: int, what: str, *, biased: bool = True) -> None:
+    """New weights and bias in place of the old."""
+    weight, bias = _exact(layer.weight), _exact(layer.bias)
+    assert weight is not None
+    _assign(layer, "weight", columns.weights(weight, groups), layer.weight, what)
+    if biased:
+        added = columns.bias(weight, bias, groups)
+        if bias is not None or added.any():
+            _assign(layer, "bias", added, layer.weight, what)
+
+
+def _assign(layer: Any, name: str, values: _Floats, like: Tensor, what: str) -> None:
+    made, held = _like(values, like, what), getattr(layer, name)
+    if held is not None and held.shape == made.shape:
+        with torch.no_grad():
+            held.copy_(made)  # memory format and what else a parameter carries stay
+    else:
+        setattr(layer, name, nn.Parameter(made, requires_grad=like.requires_grad))
+
+
+def _exact(parameter: Tensor | None) -> _Floats | None:
+    if parameter is None:
+        return None
+    exact: _Floats = parameter.detach().to("cpu", torch.float64).numpy()
+    return exact
+
+
+def _like(values: _Floats, like: Tensor, what: str) -> Tensor:
+    """float64 as a tensor of the weights' dtype and device, rounded once."""
+    exact = torch.from_numpy(np.ascontiguousarray(values))
+    made = rounded(exact, like.dtype)
+    if not bool(made.isfinite().all()):
+        raise FormatError(
+            f"folding into {what} gives numbers up to {np.abs(values).max():.3g}, which "
+            f"{like.dtype} cannot hold; fold into a float32 model and convert it afterwards"
+        )
+    return made.to(like.device)
+
+
+# ---------------------------------------------------------------- the proof
+
+
+def _verified(record: Folding, model: nn.Module, folded: nn.Module, plan: _Plan) -> Folding:
+    """With the largest difference on probes, at the first size that the model takes."""
+    weight = plan.found.layer.weight
+    layout = "chw" if plan.layout == "chw" else None
+    before = Normalize(plan.norm, dtype=weight.dtype, layout=layout, check_units=False)
+    before = before.to(weight.device)
+    shapes = [plan.start.shape] if plan.fixed else [plan.tried(size) for size in _SIZES]
+    reason: Exception | None = None
+    for shape in shapes:
+        raw = torch.from_numpy(np.ascontiguousarray(Probes.of(plan.norm, shape, plan.layout).raw))
+        raw = raw.to(weight.dtype).to(weight.device)
+        try:
+            with _evaluating(model), _evaluating(folded), torch.no_grad(), _full_precision():
+                pairs = list(zip(_leaves(model(before(raw))), _leaves(folded(raw)), strict=True))
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            reason = error
+            continue
+        return _with_figures(record, pairs, weight)
+    warnings.warn(
+        f"the folded model is not verified: no input of the tried shapes runs ({reason}); give "
+        "shape=, the shape of one raw input",
+        ZeromeanWarning,
+        stacklevel=3,
+    )
+    return record
+
+
+def _with_figures(record: Folding, pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> Folding:
+    arrays = [(_exact(a), _exact(b)) for a, b in pairs if a.is_floating_point()]
+    if not arrays:
+        return record
+    difference, largest = compared(arrays)  # type: ignore[arg-type]
+    terms = weight[0].numel()
+    bound = bound_of(largest, terms, _DIGITS[weight.dtype])
+    return record.verified_by(f"PyTorch on {weight.device}", difference, largest, bound)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode, and back to what each module was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Without TF32, whose 11 digits would hide what is looked for."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+def _leaves(output: Any) -> list[Tensor]:
+    """The tensors in what a model returns."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, list | tuple):
+        return [leaf for part in output for leaf in _leaves(part)]
+    return []
