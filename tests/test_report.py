@@ -532,7 +532,7 @@ DENIED = [
     "Final accuracy was a tie",
     "just diverges",
     "measured on the training split only",
-    "With batch normalization right after the first layer it changes nothing",
+    "With batch normalization right after the first linear layer it changes nothing",
     "22.8 % where zero-mean had 29.1 %",
     "it does not predict multilayer nets",
     "Nothing below 1.3 is called a difference",

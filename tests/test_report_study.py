@@ -84,7 +84,7 @@ def study():
     return Study(
         settings=Settings(16, 1500, 8, 60.0, True, "gray"),
         data=Data(
-            "data/train", 1500, 5000, (16, 16, 1), 120.0, 60.0, 0.0, 255.0, 2.0, 1.2, "labels",
+            "data/train", 8, 12, (16, 16, 1), 97.0, 57.0, 1.0, 198.0, 2.0, 1.2, "labels",
             ("cat", "dog"), 0.69,
         ),
         predictions=(
@@ -188,9 +188,9 @@ def test_what_was_left_out_is_not_drawn(study, profile):
 def test_a_gain_is_told_with_its_interval_and_its_prediction(study):
     text = said(study)
     assert "<strong>23 updates instead of 340</strong>" in text
-    assert "14.8× [95 % interval 13.3× to 16.3×], each side at its own best learning rate" in text
-    assert "λ₁ had predicted 14.4×" in text
-    assert "gave 0.24× here" in text
+    assert "14.8× [13.3, 16.3], each side at its own best learning rate" in text
+    assert "λ₁ of the inputs had predicted 14.4×" in text
+    assert "gave a speed-up of 0.24× [0.22, 0.26] over the original here" in text
 
 
 def test_nulls_and_losses_are_told_as_plainly(study):
@@ -204,8 +204,28 @@ def test_nulls_and_losses_are_told_as_plainly(study):
 
 def test_a_bound_is_no_number(study):
     text = said(with_main(study, bound="at least"))
-    assert "≥ 14.8×" in text
-    assert "a bound and not a number" in text
+    assert "≥ 14.8×, each side" in text
+    assert "are bounds, not numbers, and have no interval" in text
+    assert "14.8× [" in said(study)
+    assert "14.8× [" not in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_bound_has_no_interval_in_any_table(study, language):
+    """What is open on one side must not look two-sided; what is open on both is no number."""
+    words = Words(language)
+    rows = {}
+    for bound in ("", "at least", "at most", "unknown"):
+        table, remarks = studies._benchmark(
+            with_main(study, bound=bound).benchmarks[0], study, words
+        )
+        rows[bound] = table.rows[1]
+        assert (words("study.bounds") in remarks) == bool(bound)
+    assert rows[""][2] == f"{words.times(14.8)} [13.3, 16.3]"
+    assert rows["at least"][2] == f"≥ {words.times(14.8)}"
+    assert rows["at most"][2] == f"≤ {words.times(14.8)}"
+    assert rows["unknown"][2] == words.plain("study.unknown")
+    assert not re.search(r"\d", rows["unknown"][2])
 
 
 @pytest.mark.parametrize(("task", "words"), [("rotation", "which way up"), ("teacher", "teacher")])
@@ -218,35 +238,90 @@ def test_made_up_tasks_are_called_so(study, task, words):
 
 
 def test_in_tables_of_unlike_columns_scale_is_the_story(study):
-    table = with_data(study, shape=(13,), unlike_units=2500.0)
-    assert "In this table scale is the story, not centering." in said(table)
+    table = with_data(study, shape=(13,), unlike_scales=2500.0)
+    assert "The columns have unlike scales" in said(table)
     assert "2500 times" in said(table)
-    alike = with_data(study, shape=(13,), unlike_units=2.0)
-    assert "scale is the story" not in said(alike)
+    assert "scale is the story" not in said(table), "no race between scale and center was run"
+    alike = with_data(study, shape=(13,), unlike_scales=2.0)
+    assert "unlike scales" not in said(alike)
 
 
-def test_unlike_columns_are_told_apart_by_scale_and_center(study):
-    """The headline of a table is what each half of standardizing is worth by itself."""
+def with_scales(study, verdict="slower", unreached=2, steps=500):
+    """A table of unlike scales whose race between scale and center went this way."""
+    bound = "at most" if unreached else ""
     apart = Benchmark(
         "scale_gd", "softmax regression, scale against centering", 0, 0.2, 500, 1,
         (
             outcome("scaled", 217, verdict="base"),
-            outcome("zero_mean_column", 500, 0.43, "slower", unreached=1, bound="at most"),
+            outcome("zero_mean_column", steps, 217 / steps, verdict, unreached=unreached,
+                    bound=bound),
             outcome("standardized", 1, 217.0),
         ),
     )  # fmt: skip
-    table = with_data(study, shape=(13,), unlike_units=2500.0)
-    text = said(replace(table, benchmarks=(*study.benchmarks, apart)))
-    assert "reach in 217 updates" in text
-    assert "only centered needed ≥ 500 (≤ 0.43×)" in text.replace("\N{NO-BREAK SPACE}", " ")
-    assert "instead of" not in text
+    first = study.benchmarks[0]
+    main = replace(first["zero_mean"], variant="zero_mean_column", bound="at least")
+    first = replace(first, outcomes=(first.outcomes[0], main))
+    table = with_data(study, shape=(13,), unlike_scales=2500.0)
+    return replace(table, benchmarks=(first, apart))
+
+
+def test_unlike_columns_are_told_apart_by_scale_and_center(study):
+    """The headline of a table is what each half of standardizing is worth by itself."""
+    text = said(with_scales(study))
+    assert "In this table scale is the story, not centering alone." in text
+    assert "needed 217 updates" in text
+    assert "share one scale more than 500" in text
+    even = said(with_scales(study, "not shown", 0, 200))
+    assert "No difference between centering alone and scaling alone was shown" in even
+    assert "scale is the story" not in even
+    assert "centering alone was quicker" in said(with_scales(study, "faster", 0, 20))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_two_targets_of_a_table_are_told_apart(study, language):
+    """A gain to an easy loss stands beside a failure at a hard one: each with its loss."""
+    words = Words(language)
+    text = " ".join(map(str, studies.headline(with_scales(study), words)))
+    assert "0.20" in text
+    assert str(words("study.easier", target="1.78")) in text
+    assert str(words("study.easier", target="1.78")) not in " ".join(
+        map(str, studies.headline(study, words))
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_units_are_not_claimed(study, language):
+    """Standard deviations tell scales; what units a column has they do not tell."""
+    words = Words(language)
+    text = " ".join(map(str, studies.headline(with_scales(study), words)))
+    assert "unit" not in text
+    assert "单位" not in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_prediction_says_what_it_is_computed_from(study, language):
+    """With rotation there are two: of the turned pictures, and of the pictures as they are."""
+    words = Words(language)
+    turned = with_data(study, task="rotation")
+    texts = {
+        task: " ".join(map(str, studies.headline(s, words)))
+        for task, s in (("labels", study), ("rotation", turned))
+    }
+    number = words.times(14.4)
+    assert str(words("study.had_predicted_turned", predicted=number)) in texts["rotation"]
+    assert str(words("study.had_predicted", predicted=number)) in texts["labels"]
+    note = words("study.predicted_turned")
+    assert note in studies._benchmark(turned.benchmarks[0], turned, words)[1]
+    assert note not in studies._benchmark(study.benchmarks[0], study, words)[1]
+    caption = str(studies._predictions(study, words).caption)
+    assert {"en": "as they are", "zh": "原样"}[language] in caption
 
 
 def test_lambda_is_no_prediction_for_nets(study):
     """Only full-batch softmax regression has the column."""
     words = Words("en")
-    tables = [studies._benchmark(b, 8, words)[0] for b in study.benchmarks]
-    heads = ["λ₁ predicted" in table.heads for table in tables]
+    tables = [studies._benchmark(b, study, words)[0] for b in study.benchmarks]
+    heads = ["predicted by λ₁ of the inputs" in table.heads for table in tables]
     assert heads == [True, False]
 
 

@@ -115,7 +115,7 @@ def test_minus_128_is_slower_than_raw_on_dark_pictures(only):
     assert "(x − 128) / s, made it slower" in found.headline
 
 
-def test_a_table_of_unlike_units_says_that_scale_is_the_story(tmp_path, only):
+def test_a_table_of_unlike_scales_says_that_scale_is_the_story(tmp_path, only):
     """Wine as a CSV file, classes in a column of text."""
     only("softmax_gd", "scale_gd")
     data = wine()
@@ -129,13 +129,21 @@ def test_a_table_of_unlike_units_says_that_scale_is_the_story(tmp_path, only):
     found = zm.study(path, labels="kind", seeds=4, budget=600)
     assert found.data.classes == ("kind 0", "kind 1", "kind 2")
     assert found.data.samples == 178
-    assert found.data.unlike_units > 1000
-    assert "Scale is the story here, not centering alone" in found.headline
+    assert found.data.unlike_scales > 1000
+    assert "The columns have unlike scales" in found.headline
+    assert "Scale is the story here, not centering alone: to a loss of" in found.headline
+    assert "unit" not in found.table
+    assert found.data.columns == tuple(names)
+    first, second = (found.benchmark(key) for key in ("softmax_gd", "scale_gd"))
+    assert f"to a loss of {second.target:.2f}, dividing each column by its std" in found.headline
+    assert f"to a loss of {first.target:.2f}, the lowest that it reaches unc" in found.headline
+    assert found.headline.index("Scale is the story") < found.headline.index("zero mean needed")
     scale = found.benchmark("scale_gd")
     assert scale["zero_mean_column"].verdict == "slower"
     assert scale["standardized"].verdict == "faster"
     same = zm.study(data, seeds=4, budget=600)
     assert same.benchmarks == found.benchmarks
+    assert same.data.columns == ()
 
 
 def test_centered_data_show_no_gain():
@@ -320,9 +328,46 @@ def test_unreached_is_marked(small):
     from zeromean.convergence.wording import times
 
     outcome = small.benchmark("softmax_gd")["zero_mean"]
-    assert times(replace(outcome, bound="at least")).startswith("≥ ")
-    assert times(replace(outcome, bound="at most")).startswith("≤ ")
-    assert times(replace(outcome, bound="")) == times(outcome).lstrip("≥ ")
+    outcome = replace(outcome, speedup=14.2, low=13.5, high=14.9)
+    assert times(replace(outcome, bound="")) == "14.2× [13.5, 14.9]"
+    assert times(replace(outcome, bound="at least")) == "≥ 14.2×"
+    assert times(replace(outcome, bound="at most")) == "≤ 14.2×"
+    assert times(replace(outcome, bound="unknown")) == "?"
+    run = small.neuron.run("all_positive", 1)
+    assert times(replace(run, unreached=0)).endswith("]")
+    assert times(replace(run, unreached=1)) == f"≥ {run.slowdown:.2f}×"
+
+
+def test_scale_alone_changes_nothing_in_full_batch_descent(only, monkeypatch):
+    """The grid goes along with the scale: no side is called slower for where its rates lie."""
+    only("softmax_gd")
+    monkeypatch.setattr(benchmarks, "_GD", replace(benchmarks._GD, max_steps=500))
+    datasets = pytest.importorskip("sklearn.datasets")
+    found = zm.study(datasets.load_digits(), budget=600)
+    race = found.benchmark("softmax_gd")
+    scale = race["original_255"]
+    assert scale.verdict == "not shown"
+    assert 1 / 1.1 < scale.speedup < 1.1
+    ratio = (16 / found.data.std) ** 2
+    assert [r / ratio for r in scale.rates] == pytest.approx(race["original"].rates)
+
+
+def test_what_is_told_of_two_predictions(only):
+    """Turned pictures have another λ₁ than pictures as they are; the text says which is which."""
+    only("softmax_gd")
+    x, y = photographs()
+    x = np.clip(x * np.linspace(0.5, 1.3, 6)[:, None], 0, 255).astype(np.uint8)
+    turned = zm.study(x, seeds=3, budget=600)
+    assert turned.data.task == "rotation"
+    assert turned.benchmark("softmax_gd")["zero_mean"].predicted != pytest.approx(
+        turned.prediction("zero_mean").ratio, rel=1e-6
+    )
+    note = "from λ₁ of the turned pictures"
+    assert note in turned.table
+    assert "the prediction from the turned pictures, of" in turned.headline
+    assert "of the samples as they are" in turned.table
+    labeled = zm.study(x, labels=y, seeds=3, budget=600)
+    assert note not in labeled.table
 
 
 @pytest.mark.parametrize(

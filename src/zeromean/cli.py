@@ -12,8 +12,9 @@ import click
 
 from zeromean import __version__
 from zeromean.cli_apply import apply
+from zeromean.cli_export import export
 from zeromean.cli_report import report
-from zeromean.cli_study import study
+from zeromean.cli_study import STUDY_KINDS, show_study, study
 from zeromean.terminal import (
     check_suffix,
     colored,
@@ -196,18 +197,20 @@ def measure(
 @click.option("--plot", type=click.Path(dir_okay=False), help="Draw to a .png, .svg or .pdf file.")
 @click.option(
     "--kind",
-    type=click.Choice(["distribution", "three", "features", "image"]),
-    default="distribution",
-    show_default=True,
-    help="Which figure --plot draws.",
+    type=click.Choice(
+        ["distribution", "three", "features", "image", "rates", "zigzag", "prediction", "speedups"]
+    ),
+    help="Which figure --plot draws: the first four of a profile (default: distribution), the "
+    "others of a study (default: rates).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
-def show(file: str, plot: str | None, kind: str, as_json: bool) -> None:
+def show(file: str, plot: str | None, kind: str | None, as_json: bool) -> None:
     """Show a saved profile, normalizer or study: table and histogram, or a figure.
 
     \b
     zeromean show train.json
     zeromean show train.json --kind three --plot three.png
+    zeromean show study.json --kind zigzag --plot zigzag.png
     """
     from zeromean.loading import load
     from zeromean.summary import text_of
@@ -216,17 +219,18 @@ def show(file: str, plot: str | None, kind: str, as_json: bool) -> None:
     loaded: Any = load(file)
     if plot and hasattr(loaded, "recipe"):
         raise click.UsageError(f"{file} is a normalizer; --plot needs a profile")
-    if plot and hasattr(loaded, "benchmarks"):
-        raise click.UsageError("a study is drawn by `zeromean study --plot`, or by study.plot()")
+    if hasattr(loaded, "benchmarks"):
+        show_study(loaded, file, plot, kind, as_json=as_json)
+        return
+    if kind in STUDY_KINDS:
+        raise click.UsageError(
+            f"--kind {kind} is of a study, but {file} holds a {type(loaded).__name__}; choose "
+            "distribution, three, features or image"
+        )
     if plot:
-        draw(loaded, plot, Path(file).name, kind)
+        draw(loaded, plot, Path(file).name, kind or "distribution")
     if as_json:
         click.echo(loaded.to_json(), nl=False)
-        return
-    if hasattr(loaded, "benchmarks"):
-        from zeromean.cli_study import study_text
-
-        click.echo(study_text(loaded, color=colored()), nl=False)
         return
     click.echo(text_of(loaded, name=file, color=colored()), nl=False)
     say_written([plot], False)
@@ -245,6 +249,7 @@ def demo(output: str) -> None:
 
 
 main.add_command(apply)
+main.add_command(export)
 main.add_command(report)
 main.add_command(study)
 

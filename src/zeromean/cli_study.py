@@ -14,7 +14,7 @@ from zeromean.terminal import check_suffix, colored, say_written
 if TYPE_CHECKING:
     from zeromean.convergence.results import Study
 
-_KINDS = ("rates", "zigzag", "prediction", "speedups")
+STUDY_KINDS = ("rates", "zigzag", "prediction", "speedups")
 
 
 @click.command("study", short_help="Show why zero mean trains faster, on your data.")
@@ -41,7 +41,7 @@ _KINDS = ("rates", "zigzag", "prediction", "speedups")
 @click.option("--json", "as_json", is_flag=True, help="Print what -o would write.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Also draw: .png, .svg or .pdf.")
 @click.option(
-    "--kind", type=click.Choice(_KINDS), default="rates", show_default=True,
+    "--kind", type=click.Choice(STUDY_KINDS), default="rates", show_default=True,
     help="Which figure --plot draws.",
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Only results and errors.")
@@ -118,6 +118,39 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
 
     with budget_bar() as update:
         yield update
+
+
+def show_study(
+    found: Study, file: str, plot: str | None, kind: str | None, *, as_json: bool
+) -> None:
+    """Print a saved study again, or draw one of its figures.
+
+    Parameters
+    ----------
+    found : Study
+    file : str
+        What it was read from, for messages.
+    plot, kind : str or None
+        File and kind of the figure, the first kind by default.
+    as_json : bool
+
+    Raises
+    ------
+    click.UsageError
+        For a kind that is not of studies.
+    """
+    if kind is not None and kind not in STUDY_KINDS:
+        raise click.UsageError(
+            f"--kind {kind} is of a profile, but {file} holds a Study; choose "
+            f"{', '.join(STUDY_KINDS[:-1])} or {STUDY_KINDS[-1]}"
+        )
+    if plot:
+        from zeromean import figures
+
+        figures.save(found.plot(kind or STUDY_KINDS[0]), plot)
+    click.echo(found.to_json() if as_json else study_text(found, color=colored()), nl=False)
+    if not as_json:
+        say_written([plot], False)
 
 
 def study_text(study: Study, *, color: bool) -> str:

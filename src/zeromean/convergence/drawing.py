@@ -71,8 +71,8 @@ def _rates(study: Study) -> Figure:
     panels = [(name, curves) for name, curves in panels if len(curves) > 1][:6]
     note = (
         "Every dot a seed, lines their medians; ring: the rate that counts; x: target not reached "
-        "by most seeds. In full-batch descent most of the gain is a higher rate: at one rate both "
-        "sides are close."
+        "by most seeds. Centering lets a side use a higher rate. A linear model trained on all "
+        "samples at once gains little at one small rate; nets may gain at one rate as well."
     )
     return rate_curves(panels, title=f"Updates against learning rate: {_where(study)}", note=note)
 
@@ -156,8 +156,8 @@ def _prediction(study: Study) -> Figure:
         raise PatternError("this study has nothing to draw for 'prediction': it was left out")
     note = (
         "Full-batch gradient descent on softmax regression, 95 % intervals over paired seeds. "
-        "Gray: within a factor of 1.3. The prediction needs no labels and no training; it "
-        "says nothing about nets."
+        "Gray: within a factor of 1.3; arrows: a bound. The prediction is from λ₁ of the inputs of "
+        "the task, without training; it says nothing about nets."
     )
     ratios = [_ratio(outcome) for outcome in benchmark.outcomes]
     return predicted_ratios(ratios, title=f"Predicted and measured: {_where(study)}", note=note)
@@ -181,7 +181,8 @@ def _speedups(study: Study) -> Figure:
         groups.append((benchmark.name, band, rows))
     note = (
         "95 % intervals over paired seeds, each side at its own best rate; gray: the A/A control. "
-        "Rings: no difference shown. Arrows: a bound, since some seeds did not reach the target or "
-        "reached it at the first check. Updates to a training loss, not final accuracy."
+        "Rings: no difference shown. Arrows: a bound, without an interval (a seed missed the "
+        "target or had it at the first check, or the grid of rates ended). Updates to a training "
+        "loss, not final accuracy."
     )
     return all_ratios(groups, title=f"Speed-ups: {_where(study)}", note=note)

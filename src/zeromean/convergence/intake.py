@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ Floats = npt.NDArray[np.float64]
 _Array = npt.NDArray[Any]
 NO_LABELS = "none"
 _MOST_CLASSES, _FEWEST = 20, 20
+_HASHED = 256 << 20  # bytes of files that are read for the digest alone
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Sample:
     top : float or None
         Largest value of the dtype, for pictures of integers.
     notes : tuple of str
+    columns : tuple of str
+        Their names, of a table.
+    digest : str
+        Of all picture files, 64 hex digits; empty for other sources.
     """
 
     x: Floats
@@ -53,6 +60,8 @@ class Sample:
     available: int
     top: float | None = None
     notes: tuple[str, ...] = field(default=())
+    columns: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,8 @@ def _from_pictures(path: str, wanted: Wanted) -> Sample:
     x = np.stack([shrunk(array, side, side) for array, _ in held])
     skipped = files.n_items - len(held)
     notes = (f"{skipped} of {files.n_items} pictures could not be read.",) if skipped else ()
-    sample = Sample(x, None, (), path, files.n_whole, 255.0, notes)
+    digest = _digest(path)
+    sample = Sample(x, None, (), path, files.n_whole, 255.0, notes, digest=digest)
     folders = [name.partition("/")[0] if "/" in name else "" for _, name in held]
     if by_folder and "" not in folders and len(set(folders)) > 1:
         classes, codes = factorized(folders)
@@ -200,6 +210,18 @@ def _from_pictures(path: str, wanted: Wanted) -> Sample:
             "out to study it without classes"
         )
     return sample
+
+
+def _digest(path: str) -> str:
+    """The sum that a profile of the whole folder records; nothing for large folders."""
+    files, total = ImageFiles(path), 0
+    if files.n_bytes > _HASHED:
+        return ""
+    for file, _, refused in files.files():
+        with suppress(OSError):
+            data = b"" if refused else Path(file).read_bytes()
+            total += int.from_bytes(hashlib.sha256(data).digest(), "big") * (not refused)
+    return f"{total % (1 << 256):064x}"
 
 
 def _pictures(files: ImageFiles) -> Iterator[Any]:

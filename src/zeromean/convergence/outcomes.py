@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from zeromean.convergence.results import SMALLEST_EFFECT, Outcome, RatePoint
 
 Ints = npt.NDArray[np.int64]
 Band = tuple[float, float]
-_Picked = tuple[Ints, Ints, Ints]
+_Picked = tuple[Ints, Ints, Ints, bool]
 NO_EFFECT: Band = (1.0, 1.0)
 
 
@@ -49,16 +50,17 @@ def outcomes_of(
         _outcome(entrant, runs, target, base, band, predicted.get(entrant.key))
         for entrant, runs in held
     ]
-    special = {held[0][0].key: "base", control: "control"}
-    return tuple(replace(o, verdict=special.get(o.variant, o.verdict)) for o in made)
+    made[0] = replace(made[0], verdict="base", bound="")
+    return tuple(replace(o, verdict="control") if o.variant == control else o for o in made)
 
 
-def _picked(runs: Runs, target: float) -> tuple[Ints, Ints, Ints]:
-    """Of each seed: index of its rate, updates (−1: not reached), updates tried."""
+def _picked(runs: Runs, target: float) -> _Picked:
+    """Of each seed: index of its rate, updates (−1: not reached), updates tried; any at an edge."""
     chosen = runs.chosen(target)
     steps, tried = runs.steps(target)
     seeds = np.arange(len(chosen))
-    return chosen, steps[chosen, seeds], tried[chosen, seeds]
+    edge = any(at_edge(chosen, len(runs.rates)))
+    return chosen, steps[chosen, seeds], tried[chosen, seeds], edge
 
 
 def _counted(picked: _Picked) -> Ints:
@@ -78,10 +80,11 @@ def _outcome(
     predicted: float | None,
 ) -> Outcome:
     picked = _picked(runs, target)
-    chosen, steps, _ = picked
+    chosen, steps, _, edge = picked
     speedup, low, high = _ratio(base, picked)
-    first = bool((steps == max(1, runs.course.every)).any())  # could have been quicker still
-    bound = _bound(bool((base[1] < 0).any()) or first, bool((steps < 0).any()))
+    every = max(1, runs.course.every)
+    missed = bool((base[1] < 0).any()), bool((steps < 0).any())
+    bound = _Open(*missed, base[3], edge, bool((steps == every).any())).bound
     return Outcome(
         variant=entrant.key,
         label=entrant.label,
@@ -89,7 +92,7 @@ def _outcome(
         steps=tuple(int(n) if n >= 0 else None for n in steps),
         median_steps=float(np.median(_counted(picked))),
         unreached=int((steps < 0).sum()),
-        edge=any(at_edge(chosen, len(runs.rates))),
+        edge=edge,
         speedup=speedup,
         low=low,
         high=high,
@@ -100,10 +103,26 @@ def _outcome(
     )
 
 
-def _bound(longer: bool, shorter: bool) -> str:
-    if longer and shorter:
-        return "unknown"
-    return "at least" if longer else "at most" if shorter else ""
+class _Open(NamedTuple):
+    """What leaves open how far two sides are apart.
+
+    Either may have missed the target. One whose best rate is the last of the grid may have a
+    better one beyond it, and one that had arrived at the first check was perhaps quicker.
+    """
+
+    base_missed: bool
+    missed: bool
+    base_edge: bool
+    edge: bool
+    at_once: bool
+
+    @property
+    def bound(self) -> str:
+        longer = self.base_missed or self.edge or self.at_once
+        shorter = self.missed or self.base_edge
+        if longer and shorter:
+            return "unknown"
+        return "at least" if longer else "at most" if shorter else ""
 
 
 def verdict_of(speedup: float, low: float, high: float, band: Band, bound: str) -> str:

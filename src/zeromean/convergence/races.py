@@ -38,7 +38,8 @@ class Entrant:
     guess : float
         A learning rate to begin the search with.
     near : float
-        Its best rates are near those of the base times this; 0 where nothing is known.
+        For what differs from the base in scale or sign alone: its best rates are those of the base
+        times this, and so is its grid of rates. 0 for all others.
     """
 
     key: str
@@ -64,6 +65,8 @@ class Course:
         The target is not lower: a loss near 0 is another story, of separable classes.
     part : float
         The base reaches the target in this part of the updates allowed.
+    fine : int
+        Points in a factor of two beside the chosen rates; 0 for `per_octave`.
     """
 
     max_steps: int
@@ -72,6 +75,12 @@ class Course:
     reach: int
     floor: float = 0.0
     part: float = 0.75
+    fine: int = 0
+
+    @property
+    def finest(self) -> int:
+        """Points in a factor of two where it matters."""
+        return max(self.fine, self.per_octave)
 
 
 @dataclass
@@ -141,23 +150,45 @@ class Race:
         """
         step = 2 ** (1 / self.course.per_octave)
         if near:
-            low, high = min(near) / step, max(near) * step
+            unit, finest = entrant.near or 1.0, self.course.finest
+            ends = min(near) / unit / step, max(near) / unit * step
+            first = [unit * rate for rate in grid(*ends, finest)]
         else:
             best = self._pilot(entrant)
-            low, high = best / step**2, best * step**2
+            first = grid(best / step**2, best * step**2, self.course.per_octave)
         runs = Runs(self.course)
-        self._run(entrant, runs, grid(low, high, self.course.per_octave), self._seeds)
-        for _ in range(_EXTENSIONS):
-            below, above = at_edge(runs.chosen(self._target_of(runs)), len(runs.losses))
-            if not (below or above):
-                break
-            more = [runs.rates[0] / step**k for k in (2, 1) if below]
-            more += [runs.rates[-1] * step**k for k in (1, 2) if above]
-            self._run(entrant, runs, grid_points(more, self.course.per_octave), self._seeds)
+        self._run(entrant, runs, first, self._seeds)
+        self._extend(entrant, runs, step)
+        if not near:
+            self._refine(entrant, runs)
         if self.target is None:
             self.target = runs.own_target()
         self._finish(entrant, runs, self.target)
         return runs
+
+    def _extend(self, entrant: Entrant, runs: Runs, step: float) -> None:
+        """Go on where a chosen rate is the smallest or largest that was tried."""
+        for _ in range(_EXTENSIONS):
+            below, above = at_edge(runs.chosen(self._target_of(runs)), len(runs.losses))
+            if not (below or above):
+                return
+            more = [runs.rates[0] / step**k for k in (2, 1) if below]
+            more += [runs.rates[-1] * step**k for k in (1, 2) if above]
+            self._run(entrant, runs, self._points(entrant, more), self._seeds)
+
+    def _refine(self, entrant: Entrant, runs: Runs) -> None:
+        """Also the rates right beside the chosen ones: no side shall win by the grid alone."""
+        step = 2 ** (1 / self.course.finest)
+        chosen = {runs.rates[i] for i in runs.chosen(self._target_of(runs))}
+        beside = self._points(entrant, [r * by for r in chosen for by in (1 / step, step)])
+        missing = [rate for rate in beside if rate not in runs.losses]
+        if missing:
+            self._run(entrant, runs, missing, self._seeds)
+
+    def _points(self, entrant: Entrant, rates: Sequence[float]) -> list[float]:
+        """The rates moved to the grid, which goes along with the scale of the inputs."""
+        unit = entrant.near or 1.0
+        return [unit * r for r in grid_points([r / unit for r in rates], self.course.finest)]
 
     def bridge(self, entrant: Entrant, runs: Runs, ends: Sequence[float]) -> None:
         """Also run an entrant at the base's own rates, and at every octave in between.
@@ -175,7 +206,7 @@ class Race:
         assert self.target is not None
         first, last = min(ends), runs.rates[0]
         octaves = [first * 2.0**k for k in range(1, 2 + max(0, round(np.log2(last / first))))]
-        wanted = grid_points([*ends, *octaves], self.course.per_octave)
+        wanted = grid_points([*ends, *octaves], self.course.finest)
         steps, _ = runs.steps(self.target)
         whole = {r for r, row in zip(runs.rates, steps, strict=True) if (row >= 0).all()}
         missing = [rate for rate in wanted if rate not in whole]

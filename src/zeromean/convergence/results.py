@@ -109,7 +109,7 @@ class Data:
         Of all values together, in the data's own units; population std.
     ratio : float
         |mean| ÷ std: 2.0 for ordinary photographs, 0.8 for pictures on black.
-    unlike_units : float
+    unlike_scales : float
         Largest ÷ smallest standard deviation of a column (constant ones left out); 1 or more.
     task : {"labels", "rotation", "teacher"}
         The data's own classes; which way up a picture is (synthetic labels); or a random
@@ -118,6 +118,11 @@ class Data:
         Names of the classes.
     chance : float
         Loss of a guess: the entropy of the class shares, in nats.
+    columns : tuple of str
+        Names of the columns of a table that has names; else empty.
+    digest : str
+        Of all picture files of the source, as in a profile: the sum of their SHA-256 mod 2²⁵⁶, 64
+        hex digits; empty for other sources and for more than 256 MB.
     """
 
     source: str
@@ -129,10 +134,12 @@ class Data:
     low: float
     high: float
     ratio: float
-    unlike_units: float
+    unlike_scales: float
     task: str
     classes: tuple[str, ...]
     chance: float
+    columns: tuple[str, ...] = ()
+    digest: str = ""
 
     @property
     def is_pictures(self) -> bool:
@@ -162,7 +169,7 @@ class Prediction:
     closed_form : float or None
         1 + ‖μ‖² ÷ λ₁(Σ), for variants that subtract the mean and keep the scale.
     predicts : bool
-        False where `ratio` compares unlike scales (tables with unlike units, whitening) and
+        False where `ratio` compares unlike scales (whitening, tables scaled by column) and
         predicts no number of steps.
     """
 
@@ -219,9 +226,11 @@ class Outcome:
     speedup, low, high : float
         Against the base, with the 95 % t-interval; all 1 for the base itself.
     bound : {"", "at least", "at most", "unknown"}
-        What the unreached seeds make of `speedup`.
+        What `speedup` is where a seed did not reach the target, or had it at the first check, or
+        where the best rate lies at the edge of the grid: then `low` and `high` mean nothing.
     predicted : float or None
-        λ₁ ratio; only for full-batch gradient descent on a linear model.
+        λ₁ ratio of the inputs of the task (of turned pictures for rotation); only for full-batch
+        gradient descent on a linear model.
     verdict : {"base", "control", "faster", "slower", "not shown"}
         ``"faster"`` only if the interval lies above 1 and above the A/A control, and the
         estimate above 1.3; ``"slower"`` likewise.

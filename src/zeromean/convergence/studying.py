@@ -199,8 +199,10 @@ def _data(sample: Sample, task: Task) -> Data:
         low=float(x.min()),
         high=float(x.max()),
         ratio=float(abs(x.mean()) / x.std()),
-        unlike_units=float(spread.max() / spread.min()),
+        unlike_scales=float(spread.max() / spread.min()),
         task=task.kind,
         classes=task.classes,
         chance=task.chance,
+        columns=sample.columns,
+        digest=sample.digest,
     )

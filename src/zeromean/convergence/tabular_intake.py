@@ -46,7 +46,8 @@ def table_sample(path: Path, labels: Any, n: int) -> dict[str, Any]:
         rows = thinned(_blocks(table.shards(), kept), n)
     given = _column_of_file(path, name) if name else labels
     left = [text.rsplit(" (", 1)[0] for text in table.left_out]
-    return _fields(rows, given, path.name, [text for text in left if text != name])
+    names = tuple(compress(table.feature_names, kept))
+    return _fields(rows, given, path.name, names, [text for text in left if text != name])
 
 
 def frame_sample(frame: Any, labels: Any, n: int) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def frame_sample(frame: Any, labels: Any, n: int) -> dict[str, Any]:
     rows = thinned(_blocks(source.shards(), kept), n)
     given = _column_of_frame(unwrapped(frame), name) if name else labels
     left = [text.rsplit(" (", 1)[0] for text in source.left_out]
-    return _fields(rows, given, source.name, [text for text in left if text != name])
+    names = tuple(compress(source.feature_names, kept))
+    return _fields(rows, given, source.name, names, [text for text in left if text != name])
 
 
 def _column_name(labels: Any) -> str:
@@ -87,7 +89,9 @@ def _filled(values: _Array, missing: _Array | None) -> Floats:
     return column
 
 
-def _fields(rows: Thinned, labels: Any, name: str, left: list[str]) -> dict[str, Any]:
+def _fields(
+    rows: Thinned, labels: Any, name: str, columns: tuple[str, ...], left: list[str]
+) -> dict[str, Any]:
     codes: _Array | None = None
     classes: tuple[str, ...] = ()
     if labels is not None and not isinstance(labels, str):
@@ -103,6 +107,7 @@ def _fields(rows: Thinned, labels: Any, name: str, left: list[str]) -> dict[str,
         "source": name,
         "available": rows.total,
         "notes": notes,
+        "columns": columns,
     }
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BAND = 1.3
-_BOUNDS = {"at least": "→", "at most": "←", "unknown": "?"}
+_ACROSS = {"at least": "→", "at most": "←", "unknown": "?"}
+_UPRIGHT = {"at least": "↑", "at most": "↓", "unknown": "?"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Ratio:
     sure : bool
         Filled mark; else a ring: no difference shown.
     bound : {"", "at least", "at most", "unknown"}
+        A bound is drawn as a mark with an arrow, without an interval, which would look two-sided.
     """
 
     label: str
@@ -39,6 +41,11 @@ class Ratio:
     predicted: float | None = None
     sure: bool = True
     bound: str = ""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """What is drawn reaches from here to here."""
+        return (self.value, self.value) if self.bound else (self.low, self.high)
 
 
 def predicted_ratios(ratios: Sequence[Ratio], *, title: str = "", note: str = "") -> Figure:
@@ -63,18 +70,21 @@ def predicted_ratios(ratios: Sequence[Ratio], *, title: str = "", note: str = ""
     figure = new_figure(6.4, 5.4)
     axes = figure.add_subplot()
     axes.set(xscale="log", yscale="log")
-    ends = [value for r in shown for value in (r.predicted or 1.0, r.low, r.high)]
+    ends = [value for r in shown for value in (r.predicted or 1.0, *r.ends)]
     low, high = min([1.0, *ends]) / 1.5, max([1.0, *ends]) * 1.5
     line = np.array([low, high])
     axes.fill_between(line, line / _BAND, line * _BAND, color=FAINT, alpha=0.6, linewidth=0)
     axes.plot(line, line, color=SOFT, linewidth=1, linestyle=(0, (5, 3)))
     for i, ratio in enumerate(shown):
         assert ratio.predicted is not None
-        errors = [[ratio.value - ratio.low], [ratio.high - ratio.value]]
+        errors = None if ratio.bound else [[ratio.value - ratio.low], [ratio.high - ratio.value]]
+        color = COLORS[i % len(COLORS)]
         axes.errorbar(
             [ratio.predicted], [ratio.value], yerr=errors, fmt="osD^v"[i % 5],
-            color=COLORS[i % len(COLORS)], markersize=7, capsize=3, label=ratio.label,
+            color=color, markersize=7, capsize=3, label=ratio.label,
         )  # fmt: skip
+        if ratio.bound:
+            _arrow(axes, _UPRIGHT[ratio.bound], (ratio.predicted, ratio.value), (0, 5), color)
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     frame(axes, "predicted: λ₁(original) ÷ λ₁(variant)", "measured: updates(original) ÷ updates")
     plain_ticks(axes, "xy", low, high)
@@ -109,9 +119,7 @@ def all_ratios(
     figure = new_figure(8.6, 0.9 + 0.27 * count)
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    ends = [
-        v for _, band, rows in groups for v in (*band, *(e for r in rows for e in (r.low, r.high)))
-    ]
+    ends = [v for _, band, rows in groups for v in (*band, *(e for r in rows for e in r.ends))]
     low, high = min([0.8, *ends]) / 1.25, max([2.0, *ends]) * 1.6
     names: list[tuple[int, str, bool]] = []
     at = 0
@@ -137,14 +145,26 @@ def all_ratios(
 
 
 def _row(axes: Axes, ratio: Ratio, at: int, color: str) -> None:
-    axes.hlines(at, ratio.low, ratio.high, colors=color, linewidth=1.6)
+    if not ratio.bound:
+        axes.hlines(at, *ratio.ends, colors=color, linewidth=1.6)
     face = color if ratio.sure else "white"
     axes.plot(ratio.value, at, "o", color=color, markerfacecolor=face, markersize=6, zorder=3)
     if ratio.bound:
-        axes.annotate(
-            _BOUNDS[ratio.bound], (ratio.high, at), (5, 0), textcoords="offset points",
-            va="center", fontsize=10, color=color,
-        )  # fmt: skip
+        side = -5 if ratio.bound == "at most" else 5
+        _arrow(axes, _ACROSS[ratio.bound], (ratio.value, at), (side, 0), color)
+
+
+def _arrow(
+    axes: Axes, sign: str, at: tuple[float, float], off: tuple[int, int], color: str
+) -> None:
+    """The way in which the truth lies, beside the mark of a bound."""
+    across = {-1: "right", 0: "center", 1: "left"}[int(np.sign(off[0]))]
+    upright = "bottom" if off[1] else "center"
+    down = sign == "↓"
+    axes.annotate(
+        sign, at, (off[0], -off[1] if down else off[1]), textcoords="offset points",
+        ha=across, va="top" if down else upright, fontsize=10, color=color,
+    )  # fmt: skip
 
 
 def plain_ticks(axes: Axes, which: str, low: float, high: float, unit: str = "×") -> None:

@@ -37,7 +37,8 @@ def report(
     profile : Profile
         As `zeromean.measure` returns it.
     study : Study, optional
-        As `zeromean.study` returns it, of the same data.
+        As `zeromean.study` returns it, of the same data. What can be compared is compared: files,
+        number of samples, columns, range, mean. The page says how sure that makes it.
     path : path, optional
         Where to write the page, as UTF-8.
     lang : {"en", "zh"}
@@ -61,6 +62,8 @@ def report(
     ------
     PatternError
         For an empty profile, a language without texts, or what is no profile.
+    MergeError
+        When the study is provably of other data than the profile.
     FormatError
         When the page cannot be written.
     ImportError

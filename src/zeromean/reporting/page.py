@@ -14,6 +14,7 @@ from zeromean import __version__
 from zeromean.errors import PatternError
 from zeromean.recipes import standardize
 from zeromean.reporting import gathering, neuron, pasting, pictures
+from zeromean.reporting.belonging import kinship
 from zeromean.reporting.studies import story
 from zeromean.reporting.versions import three_times
 from zeromean.reporting.wording import Words, count, number, silently
@@ -44,6 +45,7 @@ def build(
     norm = silently(standardize, profile)
     pairs = words.nested.get("figure", {}).get("pairs", [])
     name = title or _name(profile, words)
+    kin = "" if study is None else kinship(profile, study)
     context = {
         "t": words,
         "gap": "" if lang == "zh" else " ",  # between two sentences
@@ -63,6 +65,8 @@ def build(
         "zigzag": _zigzag(profile, words),
         "stories": _stories(words),
         "study": None if study is None else story(study, words, pairs),
+        "kin": kin,
+        "kin_said": words(f"study.kin_{kin}") if kin else "",
         "results_intro": _results_intro(study, words),
         "limits": _limits(words),
         "version": __version__,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from zeromean.convergence.wording import UNLIKE, at_one_rate
 from zeromean.reporting.charts import as_pixels, as_svg, translated
 from zeromean.reporting.gathering import Table
 from zeromean.reporting.wording import Words, count, factor_text
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from zeromean.convergence.results import Benchmark, Outcome, Study
 
 FIGURES = ("speedups", "prediction", "rates", "zigzag")
-_UNLIKE = 10.0  # largest ÷ smallest std of the columns from which scale is the story
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def story(study: Study, words: Words, pairs: Any) -> Story:
     return Story(
         said=headline(study, words),
         predictions=_predictions(study, words),
-        benchmarks=[_benchmark(b, settings.seeds, words) for b in study.benchmarks],
+        benchmarks=[_benchmark(b, study, words) for b in study.benchmarks],
         figures=_figures(study, words, pairs),
         controls=_controls(study, words),
         signs=_signs(study, words),
@@ -71,63 +71,69 @@ def headline(study: Study, words: Words) -> list[Any]:
             size=shape,
         )
     ]
-    if not data.is_pictures and data.unlike_units >= _UNLIKE:
-        said.append(words("study.scale", unlike=factor_text(data.unlike_units)))
-        apart = _apart(study, words)
-        if apart:
-            return said + apart
+    if not data.is_pictures and data.unlike_scales >= UNLIKE:
+        said.append(words("study.scale", unlike=factor_text(data.unlike_scales)))
+        said += _apart(study, words)
     return said + _main(study, words)
 
 
 def _apart(study: Study, words: Words) -> list[Any]:
-    """What scaling and what centering is worth by itself, for columns of unlike units."""
+    """What scaling and what centering is worth by itself, for columns of unlike scales."""
     found = {b.key: b for b in study.benchmarks}.get("scale_gd")
     keys = ("scaled", "zero_mean_column", "standardized")
     if found is None or not all(key in found for key in keys):
         return []
-    steps = [f"{found[key].median_steps:g}" for key in keys]
-    centered = found["zero_mean_column"]
-    if centered.unreached:
-        steps[1] = words.plain("study.at_least", number=steps[1])
-    speedup = _bounded(centered, words)
-    numbers = dict(zip("abc", steps, strict=True))
-    said = [words("study.apart", speedup=speedup, **numbers)]
-    if centered.bound:
-        said.append(words("study.bound"))
-    return said
+    story = {"slower": "scale_story", "faster": "scale_center"}
+    said = words(f"study.{story.get(found[keys[1]].verdict, 'scale_even')}")
+    numbers = dict(zip("abc", (_updates(found[key], words) for key in keys), strict=True))
+    return [words("study.apart", target=f"{found.target:.2f}", story=said, **numbers)]
+
+
+def _updates(outcome: Outcome, words: Words) -> str:
+    """A median number of updates, or how many were not enough."""
+    text = f"{outcome.median_steps:g}"
+    return words.plain("study.more_than", number=text) if outcome.unreached else text
 
 
 def _main(study: Study, words: Words) -> list[Any]:
     """What full-batch training showed for the main variant, whichever way it went."""
-    found = {b.key: b for b in study.benchmarks}.get("softmax_gd")
+    races = {b.key: b for b in study.benchmarks}
+    found = races.get("softmax_gd")
     if found is None or study.main_variant not in found:
         return []
     outcome, base = found[study.main_variant], found.outcomes[0]
     key = outcome.verdict if outcome.verdict in ("faster", "slower") else "not_shown"
     numbers = {
-        "a": f"{outcome.median_steps:g}",
-        "b": f"{base.median_steps:g}",
-        "speedup": _bounded(outcome, words),
-        "low": words.times(outcome.low),
-        "high": words.times(outcome.high),
+        "a": _updates(outcome, words),
+        "b": _updates(base, words),
+        "speedup": speedup_text(outcome, words),
+        "target": f"{found.target:.3g}",
     }
     said = [words(f"study.{key}", **numbers)]
     if outcome.bound:
         said.append(words("study.bound"))
+    if "scale_gd" in races and races["scale_gd"].target < found.target:
+        said.append(words("study.easier", target=f"{found.target:.2f}"))
     if outcome.predicted is not None:
-        said.append(words("study.had_predicted", predicted=words.times(outcome.predicted)))
+        key = "had_predicted_turned" if study.data.task == "rotation" else "had_predicted"
+        said.append(words(f"study.{key}", predicted=words.times(outcome.predicted)))
+    pair = at_one_rate(found, study.main_variant)
+    if pair is not None:
+        said.append(words("study.one_rate", a=f"{pair[0]:g}", b=f"{pair[1]:g}"))
     if "minus_128" in found:
-        said.append(words("study.half", speedup=_bounded(found["minus_128"], words)))
+        said.append(words("study.half", speedup=speedup_text(found["minus_128"], words)))
     return said
 
 
-def _bounded(outcome: Outcome, words: Words) -> str:
-    """A speed-up, marked where it is but a bound."""
+def speedup_text(outcome: Outcome, words: Words) -> str:
+    """A speed-up with its interval; a bound is a bound, and has none."""
     text = words.times(outcome.speedup)
-    if not outcome.bound:
-        return text
-    key = {"at least": "at_least", "at most": "at_most"}.get(outcome.bound, "unknown")
-    return words.plain(f"study.{key}", number=text)
+    if outcome.bound == "unknown":
+        return words.plain("study.unknown")
+    if outcome.bound:
+        return words.plain(f"study.{outcome.bound.replace(' ', '_')}", number=text)
+    ends = {"low": factor_text(outcome.low), "high": factor_text(outcome.high)}
+    return words.plain("study.with_interval", number=text, **ends)
 
 
 def _interval(low: float, high: float) -> str:
@@ -163,18 +169,17 @@ def benchmark_name(benchmark: Benchmark, words: Words) -> str:
     return str(words.texts.get(f"benchmark.{benchmark.key}", benchmark.name))
 
 
-def _benchmark(benchmark: Benchmark, seeds: int, words: Words) -> tuple[Table, list[Any]]:
+def _benchmark(benchmark: Benchmark, study: Study, words: Words) -> tuple[Table, list[Any]]:
     predicts = any(o.predicted is not None for o in benchmark.outcomes)
-    keys = ["variant", "steps", "speedup", "interval", "rate", "verdict"]
+    keys = ["variant", "steps", "speedup_interval", "rate", "verdict"]
     keys += ["predicted_column"] if predicts else []
     rows = []
     for outcome in benchmark.outcomes:
         base = outcome.verdict == "base"
         row = [
             variant_name(outcome.variant, outcome.label, words),
-            f"{outcome.median_steps:g}",
-            "1" if base else _bounded(outcome, words),
-            "" if base else _interval(outcome.low, outcome.high),
+            _updates(outcome, words),
+            "1" if base else speedup_text(outcome, words),
             _rate(outcome),
             words(f"study.verdict_{outcome.verdict.replace(' ', '_')}"),
         ]
@@ -187,7 +192,7 @@ def _benchmark(benchmark: Benchmark, seeds: int, words: Words) -> tuple[Table, l
         target=f"{benchmark.target:.3g}",
     )
     heads = [words.plain(f"study.{key}") for key in keys]
-    return Table(caption, heads, rows), _remarks(benchmark, seeds, predicts, words)
+    return Table(caption, heads, rows), _remarks(benchmark, study, predicts, words)
 
 
 def _rate(outcome: Outcome) -> str:
@@ -197,15 +202,19 @@ def _rate(outcome: Outcome) -> str:
     return text + (" †" if outcome.edge else "")
 
 
-def _remarks(benchmark: Benchmark, seeds: int, predicts: bool, words: Words) -> list[Any]:
-    said = []
+def _remarks(benchmark: Benchmark, study: Study, predicts: bool, words: Words) -> list[Any]:
+    said: list[Any] = []
+    if any(outcome.bound for outcome in benchmark.outcomes):
+        said.append(words("study.bounds"))
     if any(outcome.edge for outcome in benchmark.outcomes):
         said.append("† " + words("study.edge"))
     for outcome in benchmark.outcomes:
         if outcome.unreached:
             name = variant_name(outcome.variant, outcome.label, words)
-            text = words("study.unreached", count=outcome.unreached, seeds=seeds)
+            text = words("study.unreached", count=outcome.unreached, seeds=study.settings.seeds)
             said.append(f"{name}: " + text)
+    if predicts and study.data.task == "rotation":
+        said.append(words("study.predicted_turned"))
     if not predicts:
         said.append(words("study.smoothed"))
     return said
