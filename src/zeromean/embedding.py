@@ -1,10 +1,10 @@
 """Our whole document inside a foreign file, so that what we exported comes back to the last bit.
 
-Foreign formats hold a mean and a std, rounded in their own units, and nothing else. An exporter may
-put `embedded(norm)` beside these plain numbers: under `KEY` in a JSON file, as the member `MEMBER`
-of a zip archive such as `.keras`, as the attribute `ATTRIBUTE` of a fitted object. An importer hands
-it to `restored` together with the plain numbers that it read. Whoever edited these meant it: where
-they no longer say the same, the plain numbers win, with a warning.
+Foreign formats hold a mean and a std, rounded in their own units, and nothing else. An exporter
+may put `embedded(norm)` beside these plain numbers: under `KEY` in a JSON file, as the member
+`MEMBER` of a zip archive such as `.keras`, as the attribute `ATTRIBUTE` of a fitted object. An
+importer hands it to `restored` together with the plain numbers that it read. Whoever edited these
+meant it: where they no longer say the same, the plain numbers win, with a warning.
 """
 
 from __future__ import annotations
