@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import zeromean as zm
@@ -208,6 +209,7 @@ def test_differences_are_those_of_fractions(shift, scale, arithmetic):
     exact = (7 - Fraction(shift)) / Fraction(scale)
     error = abs(Fraction(float(y.item())) - exact)
     size = max(7, shift) / scale
+    assume(abs(math.log2(size) - round(math.log2(size))) > 1e-9)  # rounding may cross a power
     assert count == 1
     assert raw == pytest.approx(float(error) * scale, rel=1e-12)
     digits = {"float32": 24, "float64": 53}[arithmetic]
