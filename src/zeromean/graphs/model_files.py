@@ -39,9 +39,12 @@ def library() -> Any:
     try:
         import onnx
         import onnx.checker
+        import onnx.external_data_helper
         import onnx.helper
+        import onnx.inliner
         import onnx.numpy_helper
         import onnx.reference
+        import onnx.version_converter
     except ImportError as error:
         raise ImportError('ONNX models need `pip install "zeromean[onnx]"`') from error
     return onnx
@@ -142,7 +145,9 @@ def write_model(model: Any, path: str | os.PathLike[str], *, most_bytes: int = _
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     (target.parent / f"{target.name}.data").unlink(missing_ok=True)  # onnx appends to it
-    onnx.save(copy, target, save_as_external_data=True, location=f"{target.name}.data")
+    onnx.save(
+        copy, target, save_as_external_data=True, location=f"{target.name}.data", size_threshold=0
+    )
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

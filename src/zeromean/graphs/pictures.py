@@ -149,6 +149,13 @@ def _channel(pattern: Pattern) -> int | None:
     return place if place in (1, 3) else None
 
 
+def nameless(axes: Axes) -> Axes:
+    """The same axes where nobody knows which one the channels are."""
+    names = tuple((f"axis{i}",) for i in range(1, len(axes.lengths)))
+    pattern = replace(axes.pattern, axes=(axes.pattern.axes[0], *names))
+    return Axes(pattern, axes.lengths, None)
+
+
 def order_between(axes: Axes, begin: str | None, end: str | None) -> tuple[int, ...] | None:
     """How to transpose pictures from one layout to another; None where nothing moves.
 

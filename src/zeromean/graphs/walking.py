@@ -117,10 +117,13 @@ class Walk:
 
     def _run(self, node: Any, operands: dict[str, _Array | None]) -> list[_Array | None]:
         """Run one operator; nothing where the reference does not know it."""
-        reference = library().reference
-        try:
-            evaluator = reference.ReferenceEvaluator(node, opsets=self._opsets)
-            results = evaluator.run(None, operands)
+        onnx = library()
+        opsets = [onnx.helper.make_opsetid(domain, v) for domain, v in self._opsets.items()]
+        try:  # as a function, since a node alone would be read as of the newest opset
+            single = onnx.helper.make_function(
+                "zeromean", "constant", list(operands), list(node.output), [node], opsets
+            )
+            results = onnx.reference.ReferenceEvaluator(single).run(None, operands)
         except Exception:  # whatever an unusual operator raises: it is no constant that we know
             return [None] * len(node.output)
         return [r if isinstance(r, np.ndarray) else np.asarray(r) for r in results]
@@ -166,6 +169,9 @@ def rename(graph: Any, old: str, new: str) -> None:
             for value in inner.output:
                 if value.name == old:
                     value.name = new
+    for annotation in graph.quantization_annotation:
+        if annotation.tensor_name == old:
+            annotation.tensor_name = new
 
 
 def names_in(graph: Any) -> set[str]:
