@@ -98,7 +98,7 @@ def turned(
 
 
 def _with_order(norm: Normalizer, said: str, places: tuple[int, ...]) -> Normalizer:
-    numbers = {}
+    numbers: dict[str, Any] = {}
     axis = form_of(norm).channel_axis
     if axis in norm.pattern.kept and places:
         place = norm.pattern.kept.index(axis)

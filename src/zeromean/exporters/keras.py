@@ -202,8 +202,8 @@ def _keras() -> Any:
         if error.name == "keras":
             raise ImportError(_MISSING) from None
         raise ImportError(
-            f"Keras looks for {error.name}, which is not installed: pip install {error.name}, or set "
-            "KERAS_BACKEND=torch (or jax) before Python starts"
+            f"Keras looks for {error.name}, which is not installed: pip install {error.name}, or "
+            "set KERAS_BACKEND=torch (or jax) before Python starts"
         ) from None
     return keras
 

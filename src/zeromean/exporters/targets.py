@@ -27,6 +27,7 @@ HOMES = {
     "onnx": "onnx_file",
     "openvino": "openvino",
     "opencv": "opencv",
+    "opencv-params": "opencv_params",
     "numpy": "numpy_code",
     "c": "c_header",
     "javascript": "javascript",
