@@ -14,7 +14,7 @@ padding stays raw zero, each output has the bias of the weights that lie inside 
 from __future__ import annotations
 
 from zeromean.first_layer.arithmetic import Columns, correction_map, rounded
-from zeromean.first_layer.entering import Entering, Wanted, chosen, entering
+from zeromean.first_layer.entering import Entering, Wanted, check_options, chosen, entering
 from zeromean.first_layer.record import Folding, Probes, bound_of, compared
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Probes",
     "Wanted",
     "bound_of",
+    "check_options",
     "chosen",
     "compared",
     "correction_map",

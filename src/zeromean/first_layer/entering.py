@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.errors import PatternError
+from zeromean.errors import PatternError, UnitError
 from zeromean.first_layer.arithmetic import Columns
 from zeromean.normalizer import Normalizer
 
@@ -19,6 +19,8 @@ _Ints = npt.NDArray[np.int64]
 _ELLIPSIS = "..."
 #: "hwc": tensors are as the pattern says; "chw": their channels lie in front of height and width.
 LAYOUTS = ("hwc", "chw")
+BORDERS = ("pad", "map")
+INPUTS = ("float", "uint8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,34 @@ def _varies(norm: Normalizer, what: str) -> str:
 
 
 # ---------------------------------------------------------------- the input
+
+
+def check_options(norm: Normalizer, border: str, input: str) -> None:
+    """Refuse options that mean nothing, or nothing for this normalizer.
+
+    Parameters
+    ----------
+    norm : Normalizer
+    border : {"pad", "map"}
+    input : {"float", "uint8"}
+
+    Raises
+    ------
+    PatternError
+        For another word.
+    UnitError
+        When the normalizer was measured on something else than 0..255.
+    """
+    if border not in BORDERS:
+        raise PatternError(f"border is {border!r}; choose 'pad' or 'map'")
+    if input not in INPUTS:
+        raise PatternError(f"input is {input!r}; choose 'float' or 'uint8'")
+    units = getattr(norm, "units", None)
+    if input == "uint8" and units is not None and units.range not in (None, (0, 255)):
+        raise UnitError(
+            f"uint8 data is 0..255, but the normalizer was measured on {norm.dtype} {units}; "
+            "measure uint8 data, or leave the input float"
+        )
 
 
 def layouts_of(norm: Normalizer, layout: str | None) -> tuple[str, ...]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,13 +78,24 @@ class Folding:
             f"largest output {self.largest:.4g}; rounding explains up to {self.bound:.2g}"
         )
 
-    def check(self, dtype: str) -> None:
-        """Refuse a fold whose difference is more than rounding.
+    def headline(self) -> str:
+        """What was folded into what, in one line."""
+        border = {
+            "none": "no padding to mend",
+            "pad": f"the border padded with {_few(self.pad_values)}, which normalized is 0",
+            "map": "the border kept by a map of biases",
+        }
+        return f"{self.recipe} ({self.units}) is in {self.layer}; {border[self.border]}"
 
-        Parameters
-        ----------
-        dtype : str
-            Of the weights, for the message.
+    def advice(self) -> str:
+        """What may set results apart, and what to do."""
+        return (
+            "these numbers do not fit the digits of the weights (a shift far larger than the "
+            "scale?); fold into a float64 model, or keep the normalizer in front"
+        )
+
+    def check(self) -> None:
+        """Refuse a fold whose difference is more than rounding.
 
         Raises
         ------
@@ -95,18 +105,18 @@ class Folding:
             raise FormatError(
                 f"folded into {self.layer}, the outputs differ by {self.difference:.3g} from those "
                 f"of the normalized model, and rounding explains {self.bound:.3g} at most: "
-                f"{dtype} cannot hold these numbers (a shift far larger than the scale?); fold "
-                "into a float64 model, or keep the normalizer in front"
+                f"{self.advice()}"
             )
-
-    def to_json(self) -> str:
-        """As it is kept in an ONNX file."""
-        return json.dumps(asdict(self), allow_nan=False)
 
     def verified_by(self, what: str, difference: float, largest: float, bound: float) -> Folding:
         """With the figures."""
         numbers = {"difference": difference, "largest": largest, "bound": bound}
         return replace(self, verified=what, **numbers)  # type: ignore[arg-type]
+
+
+def _few(values: tuple[float, ...]) -> str:
+    text = ", ".join(f"{v:.5g}" for v in values[:4])
+    return text + (", ..." if len(values) > 4 else "")
 
 
 def bound_of(largest: float, terms: int, digits: int) -> float:
@@ -215,6 +225,7 @@ def _around(norm: Normalizer, rng: np.random.Generator, shape: tuple[int, ...]) 
     reduced = norm.matrix is not None and norm.matrix.shape[0] != norm.matrix.shape[1]
     if reduced:
         spread: _Array = norm.pattern.spread(norm.shift, shape)
-        return spread + rng.normal(size=shape) * np.abs(norm.shift).max(initial=1.0)
-    values = norm.invert(3 * rng.normal(size=shape), dtype="float64")
-    return np.asarray(np.rint(values) if norm.dtype.startswith(("int", "uint")) else values)
+        noise = rng.normal(size=shape) * float(np.abs(norm.shift).max(initial=1.0))
+        return np.add(spread, noise)
+    values: _Array = norm.invert(3 * rng.normal(size=shape), dtype="float64")
+    return np.rint(values) if norm.dtype.startswith(("int", "uint")) else values

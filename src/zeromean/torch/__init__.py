@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: `module` makes an `nn.Module` of a normalizer, `measure` a profile.
+"""Tensors in, tensors out: `module` makes an `nn.Module` of a normalizer, `fold` hides it.
 
 >>> import torch
 >>> import zeromean as zm
@@ -19,7 +19,8 @@ except ImportError as error:
     ) from error
 
 from zeromean.torch.applying import apply, invert
+from zeromean.torch.folding import fold
 from zeromean.torch.measuring import measure
 from zeromean.torch.normalizing import Normalize, module
 
-__all__ = ["Normalize", "apply", "invert", "measure", "module"]
+__all__ = ["Normalize", "apply", "fold", "invert", "measure", "module"]

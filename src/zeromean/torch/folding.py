@@ -23,6 +23,7 @@ from zeromean.first_layer import (
     Probes,
     Wanted,
     bound_of,
+    check_options,
     chosen,
     compared,
     correction_map,
@@ -37,8 +38,6 @@ from zeromean.torch.tracing import CONVOLUTIONS, Found, first_layer
 _Floats = npt.NDArray[np.float64]
 _DIGITS = {torch.float16: 11, torch.bfloat16: 8, torch.float32: 24, torch.float64: 53}
 _SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
-BORDERS = ("pad", "map")
-INPUTS = ("float", "uint8")
 
 
 def fold(
@@ -120,7 +119,7 @@ def fold(
     >>> bool((folded(images) - model(norm(images))).abs().max() < 1e-5)
     True
     """
-    _check_options(border, input)
+    check_options(norm, border, input)
     _check_model(model)
     found = first_layer(model, layer)
     _check_layer(model, found)
@@ -135,19 +134,12 @@ def fold(
         folded.training = model.training
     if verify:
         record = _verified(record, model, folded, plan)
-        record.check(str(found.layer.weight.dtype).removeprefix("torch."))
+        record.check()
     setattr(folded, "folding", record)  # noqa: B010  # a record is no submodule
     return folded
 
 
 # ---------------------------------------------------------------- checks
-
-
-def _check_options(border: str, input: str) -> None:
-    if border not in BORDERS:
-        raise PatternError(f"border is {border!r}; choose 'pad' or 'map'")
-    if input not in INPUTS:
-        raise PatternError(f"input is {input!r}; choose 'float' or 'uint8'")
 
 
 def _check_model(model: nn.Module) -> None:
@@ -218,10 +210,6 @@ class _Plan:
     columns: Columns
     fixed: bool
 
-    @property
-    def axis(self) -> int:
-        return _axis(self.found.layer)
-
     def tried(self, size: int) -> tuple[int, ...]:
         """The shape of an input whose free axes have this length."""
         free = Wanted((None,) * len(self.start.shape), None, size)
@@ -230,7 +218,8 @@ class _Plan:
 
 def _axis(layer: nn.Module) -> int:
     """Where a layer's inputs lie, from the end."""
-    return -1 if isinstance(layer, nn.Linear) else -1 - len(layer.kernel_size)
+    kernel: Any = () if isinstance(layer, nn.Linear) else layer.kernel_size
+    return -1 - len(kernel)
 
 
 def _plan(
@@ -259,7 +248,7 @@ def _plan(
 def _check_width(found: Found, norm: Normalizer, start: Entering, state: Entering) -> None:
     layer = found.layer
     wanted = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-    matrix = norm.matrix
+    matrix: Any = norm.matrix
     reduced = matrix is not None and matrix.shape[0] != matrix.shape[1]
     if reduced:
         _check_reduced(found, norm, start, state)
@@ -269,7 +258,7 @@ def _check_width(found: Found, norm: Normalizer, start: Entering, state: Enterin
             f"{found.called} wants inputs of {-axis} axes or more, and gets {state.index.ndim} for "
             f"the pattern '{norm.pattern}'"
         )
-    width = len(matrix) if matrix is not None and reduced else state.index.shape[axis]
+    width = len(norm.offset) if reduced else state.index.shape[axis]
     if width != wanted:
         shape = start.shape[1:]
         raise PatternError(

@@ -1,0 +1,115 @@
+"""Runs a folded ONNX model beside the one that it was made of, on raw and normalized probes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeromean.first_layer import Entering, Folding, Probes, Wanted, bound_of, compared, entering
+from zeromean.graphs.walking import Walk, dims_of, dtype_of
+from zeromean.normalizer import Normalizer
+
+_Array = npt.NDArray[Any]
+_DIGITS = {"float16": 11, "float32": 24, "float64": 53}
+_SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
+
+
+def verified(
+    record: Folding,
+    model: Any,
+    folded: Any,
+    norm: Normalizer,
+    name: str,
+    start: Entering,
+    terms: int,
+) -> Folding:
+    """A record with the largest difference on probes, by ONNX Runtime; or with why there is none.
+
+    Parameters
+    ----------
+    record : Folding
+    model, folded : onnx.ModelProto
+    norm : Normalizer
+    name : str
+        Of the input.
+    start : Entering
+        At the input.
+    terms : int
+        Products in one sum of the first layer.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        return replace(record, verified="not verified: ONNX Runtime is not installed")
+    if max(model.ByteSize(), folded.ByteSize()) >= 2**31:
+        return replace(record, verified="not verified: the model is too large for memory")
+    try:
+        sessions = [_session(onnxruntime, m) for m in (model, folded)]
+    except Exception as error:  # ONNX Runtime raises what it likes at operators that it lacks
+        return replace(record, verified=f"not verified: ONNX Runtime cannot load it ({error})")
+    value = next(v for v in Walk(folded).inputs() if v.name == name)
+    before = next(v for v in Walk(model).inputs() if v.name == name)
+    reason = ""
+    for shape in _shapes(value, norm, start):
+        try:
+            pairs = _pairs(sessions, norm, name, shape, start.layout, before, value)
+        except Exception as error:  # a size that does not fit raises as much
+            reason = str(error).partition("\n")[0]
+            continue
+        return _with_figures(record, pairs, dtype_of(before), terms)
+    return replace(record, verified=f"not verified: no input of the tried sizes runs ({reason})")
+
+
+def _session(onnxruntime: Any, model: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    content = model.SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _shapes(value: Any, norm: Normalizer, start: Entering) -> list[tuple[int, ...]]:
+    dims = dims_of(value)
+    lengths = [d if isinstance(d, int) else None for d in dims or (None,) * len(start.shape)]
+    made = [entering(norm, start.layout, Wanted(tuple(lengths), None, n)).shape for n in _SIZES]
+    return list(dict.fromkeys([start.shape, *made]))
+
+
+def _pairs(
+    sessions: list[Any],
+    norm: Normalizer,
+    name: str,
+    shape: tuple[int, ...],
+    layout: str,
+    before: Any,
+    value: Any,
+) -> list[tuple[_Array, _Array]]:
+    """Outputs of both models, batch by batch where the model fixes how many samples are one."""
+    probes = Probes.of(norm, shape, layout)
+    dtype = dtype_of(before)
+    normalized = probes.normalized(norm, dtype, layout)
+    first = (dims_of(value) or (None,))[0]
+    size = first if isinstance(first, int) else len(probes.raw)
+    pairs: list[tuple[_Array, _Array]] = []
+    for begin in range(0, len(probes.raw), size):
+        rows = np.arange(begin, begin + size) % len(probes.raw)
+        expected = sessions[0].run(None, {name: normalized[rows]})
+        actual = sessions[1].run(None, {name: probes.raw[rows].astype(dtype_of(value))})
+        pairs += [
+            (a, b)
+            for a, b in zip(expected, actual, strict=True)
+            if isinstance(a, np.ndarray) and a.dtype.kind == "f"
+        ]
+    return pairs
+
+
+def _with_figures(
+    record: Folding, pairs: list[tuple[_Array, _Array]], dtype: str, terms: int
+) -> Folding:
+    if not pairs:
+        return replace(record, verified="not verified: the model's outputs are no floats")
+    difference, largest = compared(pairs)
+    bound = bound_of(largest, terms, _DIGITS[dtype])
+    return record.verified_by("ONNX Runtime", difference, largest, bound)
