@@ -13,6 +13,7 @@ from zeromean.errors import PatternError
 from zeromean.graphs import metadata
 from zeromean.graphs.affine_steps import Dims, State, after, joined, picked, start
 from zeromean.graphs.model_files import library
+from zeromean.graphs.pictures import axes_of
 from zeromean.graphs.walking import Use, Walk, attribute, channel_axis, dims_of, dtype_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ class Inside:
     learned: tuple[_Floats, _Floats] | None
     by_sample: str
     held: tuple[Normalizer, dict[str, Any]] | None
+
+    @property
+    def shown(self) -> str:
+        """dtype and axes, for messages."""
+        if self.dims is None:
+            return f"{self.dtype} of unknown shape"
+        return f"{self.dtype} [{', '.join('?' if d is None else str(d) for d in self.dims)}]"
 
     @property
     def changes(self) -> bool:
@@ -166,6 +174,31 @@ def chosen(walk: Walk, name: str | None, fits: Callable[[Any], bool] | None = No
             "clear: say so with input="
         )
     return likely[0]
+
+
+def layout_told(norm: Normalizer, inside: Inside) -> str | None:
+    """Where a model has the channels of pictures, by its first layer or else by its shape.
+
+    Parameters
+    ----------
+    norm : Normalizer
+        Of pictures.
+    inside : Inside
+
+    Returns
+    -------
+    {"nhwc", "nchw"} or None
+        None where neither tells.
+    """
+    if inside.channel in (1, 3):
+        return "nchw" if inside.channel == 1 else "nhwc"
+    axes = axes_of(norm, 4)
+    count = axes.lengths[axes.channel or 0]
+    if norm.matrix is not None and axes.kept == (axes.channel,):
+        count = len(norm.matrix)
+    dims = inside.dims or (None,) * 4
+    places = [i for i in (1, 3) if count is not None and dims[i] == count]
+    return ("nchw" if places[0] == 1 else "nhwc") if len(places) == 1 else None
 
 
 # ---------------------------------------------------------------- following

@@ -7,7 +7,7 @@ from typing import Any
 
 from zeromean.errors import PatternError, UnitError
 from zeromean.graphs.building import Plan, expectation, nodes_of, planned, tell
-from zeromean.graphs.inspecting import Inside, inspect
+from zeromean.graphs.inspecting import Inside, inspect, layout_told
 from zeromean.graphs.model_files import element_type, library, read_model
 from zeromean.graphs.pictures import axes_of, in_layout, nameless, order_between
 from zeromean.graphs.walking import Walk, dims_of, dtype_of, names_in, rename
@@ -95,7 +95,7 @@ def merge(
     merged = library().ModelProto()
     merged.CopyFrom(read_model(model))
     merged = _recent(merged)
-    inside = inspect(merged, input, fits=lambda value: _could_take(norm, value))
+    inside = inspect(merged, input, fits=lambda value: could_take(norm, value))
     if not force:
         _refuse_twice(inside)
     plan = _plan(norm, inside, input_dtype, layout, model_layout, arithmetic)
@@ -123,11 +123,13 @@ def _recent(model: Any) -> Any:
         ) from None
 
 
-def _could_take(norm: Normalizer, value: Any) -> bool:
-    """Whether an input may be the one, by dtype, number of axes and lengths."""
-    dims = dims_of(value)
-    if dtype_of(value) not in _FLOATS or dims is None:
-        return dims is None
+def could_take(norm: Normalizer, value: Any, *, integers: bool = False) -> bool:
+    """Whether an input may be the one that is meant, by dtype, number of axes and lengths."""
+    dims, dtype = dims_of(value), dtype_of(value)
+    if dtype not in _FLOATS and not (integers and dtype):
+        return False
+    if dims is None:
+        return True
     try:
         axes = axes_of(norm, len(dims))
     except PatternError:
@@ -220,7 +222,7 @@ def _reduced(plan: Plan, inside: Inside) -> Plan:
     if not (channels or rows) or plan.norm.matrix is None:
         raise PatternError(
             f"whitening under the pattern {str(plan.norm.pattern)!r} gives rows of features, and "
-            f"the model takes {_shown(inside)}; merge with a model that takes rows"
+            f"the model takes {inside.shown}; merge with a model that takes rows"
         )
     count = len(plan.norm.matrix)
     own = [count if i in plan.axes.kept else n for i, n in enumerate(plan.axes.lengths)]
@@ -230,21 +232,11 @@ def _reduced(plan: Plan, inside: Inside) -> Plan:
 
 
 def _told_layout(norm: Normalizer, inside: Inside, layout: str | None) -> str | None:
-    """Where the model has its channels: by its first layer, or by its shape."""
-    if inside.channel in (1, 3):
-        return "nchw" if inside.channel == 1 else "nhwc"
-    axes = axes_of(norm, 4)
-    count = axes.lengths[axes.channel or 0]
-    if norm.matrix is not None and axes.kept == (axes.channel,):
-        count = len(norm.matrix)
-    dims = inside.dims or (None,) * 4
-    places = [i for i in (1, 3) if count is not None and dims[i] == count]
-    if len(places) == 1:
-        return "nchw" if places[0] == 1 else "nhwc"
-    if not axes.kept and layout is None:
-        return None  # one number for all: nothing depends on the layout
+    told = layout_told(norm, inside)
+    if told is not None or (not norm.pattern.kept and layout is None):
+        return told  # with one number for all, nothing depends on the layout
     raise PatternError(
-        f"the model's input {inside.name!r} is {_shown(inside)}, and where its channels are is "
+        f"the model's input {inside.name!r} is {inside.shown}, and where its channels are is "
         "not clear: say so with model_layout='nchw' or 'nhwc'"
     )
 
@@ -262,7 +254,7 @@ def _check_lengths(plan: Plan, inside: Inside, lengths: tuple[int | None, ...]) 
     name = in_layout(plan.axes, plan.axes.names, plan.layout_out)[where]
     what = "channels" if name == "c" else f"entries along {name!r}"
     raise PatternError(
-        f"the model's input {inside.name!r} is {_shown(inside)}, with {inside.dims[where]} {what}, "
+        f"the model's input {inside.name!r} is {inside.shown}, with {inside.dims[where]} {what}, "
         f"but the normalizer has {lengths[where]}; measure the data that the model was trained on, "
         f"as {_likely(norm)}"
     )
@@ -270,12 +262,6 @@ def _check_lengths(plan: Plan, inside: Inside, lengths: tuple[int | None, ...]) 
 
 def _likely(norm: Normalizer) -> str:
     return f"the model takes it, with the pattern {str(norm.pattern)!r}"
-
-
-def _shown(inside: Inside) -> str:
-    if inside.dims is None:
-        return f"{inside.dtype} of unknown shape"
-    return f"{inside.dtype} [{', '.join('?' if d is None else str(d) for d in inside.dims)}]"
 
 
 def _reordering(norm: Normalizer, plan: Plan, channels: str, reorder: bool) -> list[int] | None:

@@ -123,7 +123,7 @@ class Walk:
             single = onnx.helper.make_function(
                 "zeromean", "constant", list(operands), list(node.output), [node], opsets
             )
-            results = onnx.reference.ReferenceEvaluator(single).run(None, operands)
+            results = onnx.reference.ReferenceEvaluator(single).run(None, operands, {})
         except Exception:  # whatever an unusual operator raises: it is no constant that we know
             return [None] * len(node.output)
         return [r if isinstance(r, np.ndarray) else np.asarray(r) for r in results]

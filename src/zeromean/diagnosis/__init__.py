@@ -1,0 +1,1 @@
+"""`check`: holds a model against a normalizer, and says what does not fit, by name."""

@@ -1,0 +1,102 @@
+"""Holds the affine map inside a model against that of a normalizer, in units of the raw data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeromean.graphs.pictures import Axes, axes_of, spread_in
+
+if TYPE_CHECKING:
+    from zeromean.graphs.inspecting import Inside
+    from zeromean.normalizer import Normalizer
+
+_Floats = npt.NDArray[np.float64]
+_SAME = 0.002  # of the range: half a grey level of 255, as much as published numbers are rounded
+_UNIT = 1.5  # numbers of data in 0..1 are not larger
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A model's own map y = (x - shift) / scale beside a normalizer's.
+
+    Attributes
+    ----------
+    unit : float
+        What raw data is divided by before the model gets it: 1, or 255 where the model's numbers
+        are those of 0..1 data.
+    shift, scale : ndarray of float64
+        The model's, in units of the raw data.
+    difference : float
+        The largest |difference| of both maps over the range of the raw data, undone by the
+        normalizer's scale to units of the raw data. inf where the two do not broadcast.
+    reach : float
+        Length of that range.
+    """
+
+    unit: float
+    shift: _Floats
+    scale: _Floats
+    difference: float
+    reach: float
+
+    @property
+    def same(self) -> bool:
+        """Whether both are one map, but for rounding of the published numbers."""
+        return self.difference <= _SAME * self.reach
+
+
+def compare(norm: Normalizer, inside: Inside, layout: str | None) -> Comparison:
+    """Compare in raw units and in 0..1, and keep what is nearer.
+
+    Parameters
+    ----------
+    norm : Normalizer
+    inside : Inside
+        With numbers.
+    layout : {"nhwc", "nchw"} or None
+        Of the model's pictures.
+    """
+    rank = None if inside.dims is None else len(inside.dims)
+    axes = axes_of(norm, rank)
+    low, high = range_of(norm)
+    units = {1.0} if norm.units.top in (None, 1) else {1.0, float(norm.units.top or 1)}
+    made = [_compared(norm, inside, axes, layout, unit, (low, high)) for unit in sorted(units)]
+    small = float(np.abs(inside.shift).max()) <= _UNIT and float(inside.scale.max()) <= _UNIT
+    return min(made, key=lambda c: (not c.same, (c.unit == 1) == small, c.difference))
+
+
+def range_of(norm: Normalizer) -> tuple[float, float]:
+    """Smallest and largest raw value, or four scales around the shift where it is not known."""
+    if norm.units.range is not None:
+        low, high = norm.units.range
+        return float(low), float(high)
+    spread = 4 * np.abs(norm.scale)
+    return float((norm.shift - spread).min()), float((norm.shift + spread).max())
+
+
+def _compared(
+    norm: Normalizer,
+    inside: Inside,
+    axes: Axes,
+    layout: str | None,
+    unit: float,
+    ends: tuple[float, float],
+) -> Comparison:
+    shift, scale = inside.shift * unit, inside.scale * unit
+    difference = np.inf
+    if norm.matrix is None:
+        numbers = (spread_in(axes, v, layout) for v in (norm.shift, norm.scale, norm.offset))
+        own_shift, own_scale, own_offset = numbers
+        try:
+            differences: list[Any] = [
+                np.abs((x - shift) / scale - (x - own_shift) / own_scale - own_offset) * own_scale
+                for x in ends
+            ]
+            difference = max(float(d.max()) for d in differences)
+        except ValueError:  # other lengths
+            difference = np.inf
+    return Comparison(unit, shift, scale, difference, ends[1] - ends[0])
