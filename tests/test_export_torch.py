@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import zeromean as zm  # noqa: E402
 from zeromean.exporters import targets  # noqa: E402
 from zeromean.exporters.probing import compare, probes  # noqa: E402
+from zeromean.exporters.torch_program import loaded, through  # noqa: E402
 
 R = np.random.default_rng(5)
 
@@ -65,8 +66,8 @@ PICTURES = [
 ]
 
 
-def loaded(content):
-    return torch.export.load(io.BytesIO(content)).module()
+def program_of(content):
+    return loaded(content).module()
 
 
 # ---------------------------------------------------------------- programs
@@ -92,7 +93,7 @@ def test_both_layouts_give_the_bits_of_the_normalizer(name, layout):
     own_first = norm.pattern.axes[1] == ("c",)
     there = np.moveaxis(x, 1, -1) if own_first else x  # channels last
     fed = first(there) if layout == "chw" else there
-    y = loaded(made.content)(torch.from_numpy(np.ascontiguousarray(fed))).numpy()
+    y = program_of(made.content)(torch.from_numpy(np.ascontiguousarray(fed))).numpy()
     if norm.matrix is not None:
         assert y.dtype == np.float32  # sums of products have no one order: `ok` compares these
         return
@@ -102,7 +103,7 @@ def test_both_layouts_give_the_bits_of_the_normalizer(name, layout):
 
 def test_axes_that_are_not_kept_have_any_length():
     norm = CASES["channels"]
-    program = loaded(zm.export(norm, "torch").content)
+    program = program_of(zm.export(norm, "torch").content)
     for shape in ((1, 3, 1, 1), (7, 3, 2, 9), (0, 3, 4, 4)):
         x = torch.randint(0, 256, shape, dtype=torch.uint8)
         expected = first(norm(np.moveaxis(x.numpy(), 1, -1)))
@@ -111,7 +112,7 @@ def test_axes_that_are_not_kept_have_any_length():
 
 def test_a_program_refuses_other_dtypes_and_channels():
     """What a loaded program is fed by mistake must not pass for data."""
-    program = loaded(zm.export(CASES["channels"], "torch").content)
+    program = program_of(zm.export(CASES["channels"], "torch").content)
     with pytest.raises(RuntimeError, match="dtype"):
         program(torch.zeros(1, 3, 4, 4))
     with pytest.raises((AssertionError, RuntimeError)):
@@ -182,7 +183,7 @@ def test_bfloat16_programs_are_made_and_said_not_to_be_verified():
     assert "takes torch.bfloat16 alone" in made.unverified
     x = torch.tensor([[40.0, 41.5, 38.0, 40.5]], dtype=torch.bfloat16)
     expected = norm(x.to(torch.float64).numpy())
-    np.testing.assert_array_equal(loaded(made.content)(x).numpy(), expected)
+    np.testing.assert_array_equal(program_of(made.content)(x).numpy(), expected)
 
 
 # ---------------------------------------------------------------- state dicts
@@ -252,7 +253,7 @@ def test_a_program_gives_the_same_on_a_gpu(name):
     from torch.export.passes import move_to_device_pass
 
     norm = CASES[name]
-    program = torch.export.load(io.BytesIO(zm.export(norm, "torch", verify=False).content))
+    program = loaded(zm.export(norm, "torch", verify=False).content)
     x = probes(norm)
     kind = targets.target_named("torch")
     made = kind.make(norm, targets.Order())
@@ -262,8 +263,6 @@ def test_a_program_gives_the_same_on_a_gpu(name):
         y = moved(tensor.cuda())
         assert y.device.type == "cuda"
         return y.cpu()
-
-    from zeromean.exporters.torch_program import through
 
     y = through(norm, made.layout, made.dtype, on_gpu, x)
     ulp, _, _ = compare(norm, x, y, "float32")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -192,10 +193,17 @@ def _moves(norm: Normalizer, layout: str) -> bool:
 
 
 def _run(made: Made, x: _Array) -> _Array:
-    torch = _torch()
     assert isinstance(made, _Program)
-    loaded = torch.export.load(io.BytesIO(made.content)).module()
-    return through(made.carried, made.layout, made.dtype, loaded, x)
+    program = loaded(made.content).module()
+    return through(made.carried, made.layout, made.dtype, program, x)
+
+
+def loaded(content: bytes) -> Any:
+    """The exported program in a file; silent about the buffers that some versions read it into."""
+    torch = _torch()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+        return torch.export.load(io.BytesIO(content))
 
 
 def through(norm: Normalizer, layout: str, dtype: Any, module: Any, x: _Array) -> _Array:
