@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -549,6 +550,51 @@ def test_every_forbidden_claim_is_contradicted(profile):
     text = visible(zm.report(profile))
     assert all(words in text for words in DENIED)
     assert visible(zm.report(profile, lang="zh")).count("事实是") == 11
+
+
+@pytest.mark.parametrize(
+    ("item", "quoted"),
+    [
+        (3, ["209", "193", "CIFAR-10"]),  # at one small rate, linear
+        (4, ["128", "500", "0.67", "CIFAR-10"]),
+        (6, ["22.8", "29.1", "CIFAR-10"]),
+        (10, ["Fashion-MNIST"]),
+    ],
+)
+def test_the_page_quotes_what_the_documentation_measured(item, quoted):
+    """The same numbers of the same data, in both languages, and no others."""
+    docs = Path(__file__).parents[1] / "docs"
+    for language, page in (("en", "why-zero-mean.md"), ("zh", "why-zero-mean.zh.md")):
+        truth = texts.load(language)["limits"]["item"][item]["truth"]
+        documented = (docs / page).read_text(encoding="utf-8")
+        for number in quoted:
+            assert number in truth, (language, number)
+            assert number in documented, (page, number)
+        assert page in texts.load(language)["limits"]["intro"]
+        assert "4.2" not in truth
+
+
+def test_one_rate_is_told_apart_for_linear_models_and_nets():
+    """Slight at one small rate is true of linear models on photographs; nets keep a part."""
+    english, chinese = (texts.load(k)["limits"]["item"][3]["truth"] for k in ("en", "zh"))
+    assert "linear model" in english.split("slight")[0]
+    assert "Nets" in english.split("slight")[1]
+    assert "2 to 6 times" in english
+    assert "线性模型" in chinese.split("很小")[0].split("。")[0]
+    assert "网络" in chinese.split("很小（")[1]
+
+
+def test_near_zero_is_said_only_where_all_features_are():
+    """The middle feature may be near zero while others are far away."""
+    mixed = np.random.default_rng(0).normal([0, 0, 0, 50], 1, (200, 4))
+    near = zm.measure(mixed[:, :3], "n d -> d")
+    words = Words("en")
+    lead = {name: " ".join(map(str, gathering.lead(zm.measure(x, "n d -> d"), words)))
+            for name, x in (("mixed", mixed), ("near", mixed[:, :3]))}  # fmt: skip
+    assert near.n_features == 3
+    assert str(words("lead.some")) in lead["mixed"]
+    assert str(words("lead.near")) not in lead["mixed"]
+    assert str(words("lead.near")) in lead["near"]
 
 
 # ---------------------------------------------------------------- parts

@@ -38,6 +38,23 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def with_study(files):
+    """The same pages with a study: wide tables, of labels and bounds in plenty."""
+    pytest.importorskip("scipy", reason="a study needs SciPy")
+    pytest.importorskip("threadpoolctl", reason="a study needs threadpoolctl")
+    rng = np.random.default_rng(5)
+    x = np.clip(rng.normal(120, 50, (60, 8, 8, 3)), 0, 255).astype(np.uint8)
+    found = zm.study(x, labels=x[:, 0, 0, 0] > 120, seeds=3, budget=600)
+    for language in texts.LANGUAGES:
+        zm.report(
+            zm.measure(x, "n h w c -> c"),
+            found,
+            lang=language,
+            path=files / f"{language}-study.html",
+        )
+
+
+@pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(
@@ -52,7 +69,7 @@ def show(browser, files):
     """Opens a page; at the end no error was logged and nothing was asked of any network."""
     opened = []
 
-    def open_page(language="en", width=1280, scheme="light", script=True):
+    def open_page(language="en", width=1280, scheme="light", script=True, name=""):
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
@@ -62,7 +79,7 @@ def show(browser, files):
         page.on("console", lambda m: errors.append(m.text) if m.type != "log" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto((files / f"{language}.html").as_uri())
+        page.goto((files / f"{language}{name}.html").as_uri())
         opened.append((context, errors, requests))
         return page
 
@@ -253,6 +270,49 @@ def test_the_page_fits(show, language):
         assert all(200 < w <= width for w in charts)
         for name in ("weights", "loss", "data"):
             assert page.evaluate(f"document.getElementById('race-{name}').clientWidth") > 120
+
+
+REGIONS = """[...document.querySelectorAll(".scroll, .chart.study")]
+    .filter((r) => r.clientWidth)
+    .map((r) => [r.scrollWidth - r.clientWidth, getComputedStyle(r).backgroundImage,
+                 getComputedStyle(r).backgroundAttachment])"""
+
+
+@pytest.mark.parametrize("language", texts.LANGUAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_column_of_a_study_is_cut_off(show, with_study, language, scheme):
+    """On a desk every table fits; on a phone it scrolls by itself, and a shadow says so."""
+    page = show(language, scheme=scheme, name="-study")
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    regions = page.evaluate(REGIONS)
+    assert len(regions) > 8
+    assert [more for more, *_ in regions if more > 0] == []
+    page.set_viewport_size({"width": 360, "height": 900})
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    hidden = [(image, way) for more, image, way in page.evaluate(REGIONS) if more > 0]
+    assert len(hidden) > 4
+    for image, way in hidden:
+        assert image.count("linear-gradient") == 4
+        assert way == "local, local, scroll, scroll"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_shadow_is_at_the_side_where_it_goes_on(show, with_study, scheme):
+    """It is seen: the last pixels of a table that goes on differ from those of one that ends."""
+    page = show("en", width=360, scheme=scheme, name="-study")
+    region = page.locator("#study .scroll").nth(1)
+    region.scroll_into_view_if_needed()
+
+    def edge():
+        settle(page)
+        box = region.bounding_box()
+        clip = {"x": box["x"] + box["width"] - 3, "y": box["y"] + 2, "width": 3, "height": 3}
+        return page.screenshot(clip=clip)
+
+    before = edge()
+    region.evaluate("(r) => { r.scrollLeft = r.scrollWidth; }")
+    assert edge() != before
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

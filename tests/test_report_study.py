@@ -308,13 +308,41 @@ def test_every_prediction_says_what_it_is_computed_from(study, language):
         for task, s in (("labels", study), ("rotation", turned))
     }
     number = words.times(14.4)
-    assert str(words("study.had_predicted_turned", predicted=number)) in texts["rotation"]
-    assert str(words("study.had_predicted", predicted=number)) in texts["labels"]
+    given = {"predicted": number, "fate": words("study.prediction_held")}
+    assert str(words("study.had_predicted_turned", **given)) in texts["rotation"]
+    assert str(words("study.had_predicted", **given)) in texts["labels"]
     note = words("study.predicted_turned")
     assert note in studies._benchmark(turned.benchmarks[0], turned, words)[1]
     assert note not in studies._benchmark(study.benchmarks[0], study, words)[1]
     caption = str(studies._predictions(study, words).caption)
     assert {"en": "as they are", "zh": "原样"}[language] in caption
+
+
+@pytest.mark.parametrize(
+    ("changes", "fate"),
+    [
+        ({}, "held"),
+        ({"speedup": 40.0}, "missed"),
+        ({"speedup": 5.0}, "missed"),
+        ({"speedup": 40.0, "bound": "at least"}, "missed"),
+        ({"speedup": 5.0, "bound": "at least"}, "open"),
+        ({"speedup": 5.0, "bound": "at most"}, "missed"),
+        ({"bound": "unknown"}, "open"),
+    ],
+)
+def test_a_wrong_prediction_is_called_wrong(study, changes, fate):
+    """A bound beyond the prediction says so as well; one on its side leaves it open."""
+    text = said(with_main(study, **changes))
+    told = {key: str(Words("en")(f"study.prediction_{key}")) for key in ("held", "missed", "open")}
+    assert [key for key, words in told.items() if words in text] == [fate]
+
+
+def test_a_median_is_open_only_where_half_of_the_seeds_are(study):
+    """One missing of four leaves the middle of the others a number."""
+    for unreached, steps in ((0, "500"), (1, "500"), (2, "more than 500")):
+        four = replace(outcome("zero_mean", 500), steps=(1, 2, 3, 4))
+        one = replace(four, unreached=unreached)
+        assert studies._updates(one, Words("en")) == steps
 
 
 def test_lambda_is_no_prediction_for_nets(study):

@@ -87,16 +87,32 @@ _TURNED = ("the label-free prediction of", "the prediction from the turned pictu
 
 def _held(found: Outcome, predicted: float) -> str:
     """The predicted factor, and what became of it."""
-    text, quotient = f"{factor(predicted)}×", found.speedup / predicted
-    if found.bound:
-        off = found.bound == "at least" and quotient > _NEAR
-        off |= found.bound == "at most" and quotient < 1 / _NEAR
-        return (
-            f"{text} was too {'low' if quotient > 1 else 'high'}" if off else f"{text} stays open"
-        )
-    if 1 / _NEAR <= quotient <= _NEAR:
-        return f"{text} held"
-    return f"{text} was off by {factor(max(quotient, 1 / quotient))}×"
+    text, fate = f"{factor(predicted)}×", fate_of(found, predicted)
+    if fate == "off":
+        quotient = found.speedup / predicted
+        return f"{text} was off by {factor(max(quotient, 1 / quotient))}×"
+    return text + {"held": " held", "open": " stays open"}.get(fate, f" was too {fate}")
+
+
+def fate_of(found: Outcome, predicted: float) -> str:
+    """Whether a prediction was right to within a factor of 1.3.
+
+    Parameters
+    ----------
+    found : Outcome
+    predicted : float
+
+    Returns
+    -------
+    {"held", "off", "low", "high", "open"}
+        Against a bound it can be too low or too high, or nothing can be said.
+    """
+    quotient = found.speedup / predicted
+    if not found.bound:
+        return "held" if 1 / _NEAR <= quotient <= _NEAR else "off"
+    if found.bound == "at least" and quotient > _NEAR:
+        return "low"
+    return "high" if found.bound == "at most" and quotient < 1 / _NEAR else "open"
 
 
 def _easier(study: Study) -> str:
@@ -105,7 +121,8 @@ def _easier(study: Study) -> str:
     target = study.benchmark("softmax_gd").target
     if lower is None or target <= lower or study.data.unlike_scales < UNLIKE:
         return ""
-    return f" on one common scale, to a loss of {target:.2f}, the lowest that it reaches uncentered in time"
+    lowest = "the lowest that it reaches uncentered in time"
+    return f" on one common scale, to a loss of {target:.2f}, {lowest}"
 
 
 def _at_one_rate(study: Study) -> str:

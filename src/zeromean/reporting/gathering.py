@@ -65,11 +65,21 @@ def lead(profile: Profile, words: Words) -> list[Any]:
         said.append(words(f"lead.{sign}", ratio=f"{abs(distance):.2f}"))
         if profile.n_features > 1:
             said.append(words("lead.several", count=count(profile.n_features)))
-        said.append(words("lead.far" if abs(distance) >= _FAR else "lead.near"))
+        said.append(words(_how_far(profile, distance)))
     constant = constants(profile)
     if constant:
         said.append(words("lead.constant", names=words.listed(constant)))
     return said
+
+
+def _how_far(profile: Profile, middle: float) -> str:
+    """What the distance of the means from zero is worth, of the middle feature and of all."""
+    if abs(middle) >= _FAR:
+        return "lead.far"
+    mean, std = (np.ravel(np.asarray(v, np.float64)) for v in (profile.mean, profile.std))
+    varying = std > 0
+    farthest = float(np.max(np.abs(mean[varying] / std[varying])))
+    return "lead.some" if farthest >= _FAR else "lead.near"
 
 
 def constants(profile: Profile) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zeromean.convergence.wording import UNLIKE, at_one_rate
+from zeromean.convergence.wording import UNLIKE, at_one_rate, fate_of
 from zeromean.reporting.charts import as_pixels, as_svg, translated
 from zeromean.reporting.gathering import Table
 from zeromean.reporting.wording import Words, count, factor_text
@@ -90,9 +90,9 @@ def _apart(study: Study, words: Words) -> list[Any]:
 
 
 def _updates(outcome: Outcome, words: Words) -> str:
-    """A median number of updates, or how many were not enough."""
-    text = f"{outcome.median_steps:g}"
-    return words.plain("study.more_than", number=text) if outcome.unreached else text
+    """A median number of updates, or how many were not enough for half of the seeds."""
+    text, open_end = f"{outcome.median_steps:g}", 2 * outcome.unreached >= len(outcome.steps)
+    return words.plain("study.more_than", number=text) if open_end else text
 
 
 def _main(study: Study, words: Words) -> list[Any]:
@@ -116,13 +116,20 @@ def _main(study: Study, words: Words) -> list[Any]:
         said.append(words("study.easier", target=f"{found.target:.2f}"))
     if outcome.predicted is not None:
         key = "had_predicted_turned" if study.data.task == "rotation" else "had_predicted"
-        said.append(words(f"study.{key}", predicted=words.times(outcome.predicted)))
+        predicted = words.times(outcome.predicted)
+        said.append(words(f"study.{key}", predicted=predicted, fate=_fate(outcome, words)))
     pair = at_one_rate(found, study.main_variant)
-    if pair is not None:
+    if pair is not None and outcome.verdict == "faster":
         said.append(words("study.one_rate", a=f"{pair[0]:g}", b=f"{pair[1]:g}"))
     if "minus_128" in found:
         said.append(words("study.half", speedup=speedup_text(found["minus_128"], words)))
     return said
+
+
+def _fate(outcome: Outcome, words: Words) -> Any:
+    """What became of a prediction."""
+    fate = fate_of(outcome, outcome.predicted or math.nan)
+    return words(f"study.prediction_{fate if fate in ('held', 'open') else 'missed'}")
 
 
 def speedup_text(outcome: Outcome, words: Words) -> str:
@@ -212,7 +219,7 @@ def _remarks(benchmark: Benchmark, study: Study, predicts: bool, words: Words) -
         if outcome.unreached:
             name = variant_name(outcome.variant, outcome.label, words)
             text = words("study.unreached", count=outcome.unreached, seeds=study.settings.seeds)
-            said.append(f"{name}: " + text)
+            said.append(words("study.of_row", name=name, text=text))
     if predicts and study.data.task == "rotation":
         said.append(words("study.predicted_turned"))
     if not predicts:
