@@ -57,9 +57,10 @@ SAME = {
         "c = Mul (std, x) z = Add (mean, c)", vectors(-NORM.shift / NORM.scale, 1 / NORM.scale)
     ),
     "constants worked out": net(
-        """flat = Constant <value_floats = [{}]> () axes = Constant <value_ints = [1, 2]> ()
+        f"""flat = Constant <value_floats = [{lit(MEAN)}]> ()
+        axes = Constant <value_ints = [1, 2]> ()
         mean2 = Unsqueeze (flat, axes) variance = Mul (std, std) again = Sqrt (variance)
-        half = Cast <to = 1> (x) c = Sub (half, mean2) z = Div (c, again)""".format(lit(MEAN)),
+        half = Cast <to = 1> (x) c = Sub (half, mean2) z = Div (c, again)""",
         f"float[3, 1, 1] std = {{{lit(STD)}}}",
     ),
     "channels last": net(

@@ -340,7 +340,16 @@ def test_the_model_itself_is_not_changed_and_says_what_it_holds():
     assert net.SerializeToString(deterministic=True) == before
     read, placement = metadata.described(served)
     assert read == norm
-    assert placement == {"how": "in front", "input": "image", "dtype": "uint8", "layout": "nhwc"}
+    assert placement == {
+        "how": "in front",
+        "input": "image",
+        "dtype": "uint8",
+        "layout": "nhwc",
+        "normalized": "zeromean_normalized",
+        "layout_inside": "nchw",
+        "rank": 4,
+        "takes": "float32",
+    }
     assert {p.key: p.value for p in served.metadata_props}["author"] == "somebody"
     assert served.graph.input[0].doc_string == (
         "raw uint8 (RGB 0..255), axes n h w c; normalized inside"

@@ -179,7 +179,7 @@ def planned(
             f"a graph needs numbers that are known beforehand; {type(norm).__name__} has none, or "
             "one set for each group. Give one Normalizer, which a recipe makes of a profile"
         )
-    raw = norm.dtype if input_dtype is None else str(np.dtype(input_dtype))
+    raw = norm.dtype if input_dtype is None else _name_of(input_dtype)
     if raw not in TYPES:
         raise PatternError(f"ONNX has no raw data of dtype {raw!r}; give input_dtype='float32'")
     _check_input(norm, raw)
@@ -191,6 +191,10 @@ def planned(
     axes = axes_of(norm, rank)
     order_between(axes, layout_in, layout_out)
     return Plan(norm, axes, raw, output_dtype, layout_in, layout_out, arithmetic)
+
+
+def _name_of(dtype: Any) -> str:
+    return dtype if dtype in TYPES else str(np.dtype(dtype))
 
 
 def _check_input(norm: Normalizer, raw: str) -> None:
@@ -349,10 +353,12 @@ def _model_of(plan: Plan, nodes: Nodes) -> Any:
     return model
 
 
-def tell(model: Any, plan: Plan, how: str, source: str) -> None:
+def tell(model: Any, plan: Plan, how: str, source: str, **details: Any) -> None:
     """Write into a model what it holds."""
     layout = plan.layout_in or plan.axes.layout
-    metadata.describe(model, plan.norm, how, input=source, dtype=plan.input_dtype, layout=layout)
+    metadata.describe(
+        model, plan.norm, how, input=source, dtype=plan.input_dtype, layout=layout, **details
+    )
 
 
 def expectation(plan: Plan) -> str:

@@ -100,8 +100,10 @@ def merge(
         _refuse_twice(inside)
     plan = _plan(norm, inside, input_dtype, layout, model_layout, arithmetic)
     swap = _reordering(norm, plan, channels, reorder)
-    _put_in_front(merged, plan, inside, swap)
-    tell(merged, plan, "in front", inside.name)
+    raw, normalized = _put_in_front(merged, plan, inside, swap)
+    layout = plan.layout_out or plan.axes.layout
+    details = {"normalized": normalized, "layout_inside": layout, "takes": plan.output_dtype}
+    tell(merged, plan, "in front", raw, rank=len(plan.axes.lengths), **details)
     return merged
 
 
@@ -292,8 +294,13 @@ def _reordering(norm: Normalizer, plan: Plan, channels: str, reorder: bool) -> l
 # ---------------------------------------------------------------- surgery
 
 
-def _put_in_front(model: Any, plan: Plan, inside: Inside, swap: list[int] | None) -> None:
-    """The new operators, the new input, and everybody who read the old one on the new tensor."""
+def _put_in_front(
+    model: Any, plan: Plan, inside: Inside, swap: list[int] | None
+) -> tuple[str, str]:
+    """The new operators, the new input, and everybody who read the old one on the new tensor.
+
+    Returns the names of the raw tensor and the normalized one.
+    """
     onnx, graph = library(), model.graph
     taken = names_in(graph)
     prefix = _free("zeromean_", taken)
@@ -317,6 +324,7 @@ def _put_in_front(model: Any, plan: Plan, inside: Inside, swap: list[int] | None
     if not passes and inside.dims is not None:
         graph.value_info.append(described)
     _become_raw(value, raw, plan, inside)
+    return raw, inner
 
 
 def _swap_channels(nodes: Any, plan: Plan, swap: list[int], target: str) -> None:

@@ -6,7 +6,8 @@ Three entries of an ONNX model's `metadata_props` (strings by name):
     The normalizer's document, as `docs/format.md` has it, on one line.
 ``zeromean.placement``
     JSON: ``how`` ("alone", "in front" or "folded"), and for the first two ``input``, ``dtype``,
-    ``layout`` of the raw data.
+    ``layout`` of the raw data; for the second the tensor ``normalized``, its ``layout_inside``
+    and ``rank``, and what the model ``takes``, such as "float16".
 ``zeromean.numbers.NAME``
     Only where there are too many numbers for the document: base64 of little-endian float64.
 """

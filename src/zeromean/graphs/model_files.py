@@ -114,8 +114,8 @@ def model_bytes(model: Any) -> bytes:
     """
     if model.ByteSize() > _MOST_BYTES:
         raise FormatError(
-            f"the model has {model.ByteSize():,} bytes, too many for one ONNX file; write it to a "
-            "path, which puts the weights in a file beside it"
+            f"the model has {model.ByteSize():,} bytes, too many for one ONNX file; "
+            "zeromean.graphs.model_files.write_model puts the weights in a file beside it"
         )
     return bytes(model.SerializeToString(deterministic=True))
 
