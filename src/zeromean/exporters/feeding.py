@@ -90,7 +90,8 @@ def turned(
             f"{asked} is about pictures with channels; the pattern {str(norm.pattern)!r} has none"
         )
     held, said = norm.units.channels, ordered(norm, title, order.channels, order.channels)
-    places = tuple(held.index(letter) for letter in said) if held and said != held else ()
+    differ = held and said != held and form.keeps != "one"  # one number fits any order
+    places = tuple(held.index(letter) for letter in said) if differ else ()
     layout = order.layout or form.layout
     if said != held:
         norm = _with_order(norm, said, places)

@@ -33,6 +33,7 @@ from zeromean.exporters.targets import CannotRun, Made, Order, Target
 if TYPE_CHECKING:
     from zeromean.normalizer import Normalizer
 
+_Floats = npt.NDArray[np.float64]
 _TITLE = "OpenCV blobFromImage"
 _HABIT = {3: "BGR", 4: "BGRA"}
 _NATIVE = ("uint8", "float32")
@@ -42,8 +43,9 @@ def _make(norm: Normalizer, order: Order) -> Made:
     reduced = found(norm, order, _TITLE)
     carried, lost = one_scale(reduced.carried)
     channels = found(carried, order, _TITLE)
-    factor = reciprocals(channels.std)[0]
-    value = {"scalefactor": factor, "mean": padded(channels.mean), **swapped(channels, order)}
+    mean, std = lone(channels)
+    factor = reciprocals(std)[0]
+    value = {"scalefactor": factor, "mean": padded(mean), **swapped(channels, order)}
     call = (
         "cv2.dnn.blobFromImage(\n"
         f"        image, scalefactor={factor!r}, size=size, mean={value['mean']!r},\n"
@@ -118,7 +120,13 @@ def swapped(channels: Channels, order: Order) -> dict[str, bool]:
     return {"swapRB": given(channels, order, _TITLE) != channels.order}
 
 
-def reciprocals(scale: npt.NDArray[np.float64]) -> list[float]:
+def lone(channels: Channels) -> tuple[_Floats, _Floats]:
+    """Mean and std; one of each, where they are for any number of channels."""
+    n = 1 if channels.form.keeps == "one" else None
+    return channels.mean[:n], channels.std[:n]
+
+
+def reciprocals(scale: _Floats) -> list[float]:
     """1 / scale, correctly rounded."""
     return [float(1 / Fraction(v)) for v in scale.tolist()]
 
@@ -163,7 +171,7 @@ def written(
         f"{image}    return {call}\n"
     )
     places: tuple[int, ...] = ()
-    if picture != channels.order:
+    if picture != channels.order and channels.form.keeps != "one":
         places = (2, 1, 0, *range(3, len(channels)))
     return Fed(
         text.encode(),
@@ -191,8 +199,8 @@ def run(made: Made, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     scope: dict[str, Any] = {}
     exec(compile(made.content, "exported.py", "exec"), scope)
     pictures = made.there(x)
-    if pictures.ndim == 4 and pictures.shape[-1] not in (1, 3, 4):
-        pictures = pictures.reshape(*pictures.shape[:2], -1)  # one number for all: it fits any
+    if pictures.ndim == 4 and form_of(made.carried).keeps == "one":
+        pictures = pictures.reshape(*pictures.shape[:2], -1)  # however many channels there are
     blobs = np.concatenate([scope["blob_of"](picture) for picture in pictures])
     if pictures.ndim == 3:
         return moved(blobs[:, 0].reshape(made.there(x).shape), made.layout, made.own)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zeromean.exporters.opencv import found, padded, reciprocals, run, swapped, written
+from zeromean.exporters.opencv import found, lone, padded, reciprocals, run, swapped, written
 from zeromean.exporters.targets import Made, Order, Target
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ _TITLE = "OpenCV blobFromImageWithParams"
 
 def _make(norm: Normalizer, order: Order) -> Made:
     channels = found(norm, order, _TITLE)
+    mean, std = lone(channels)
     value = {
-        "scalefactor": padded(reciprocals(channels.std), 1.0),
-        "mean": padded(channels.mean),
+        "scalefactor": padded(reciprocals(std), 1.0),
+        "mean": padded(mean),
         **swapped(channels, order),
     }
     call = (

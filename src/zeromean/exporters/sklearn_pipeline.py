@@ -14,7 +14,7 @@ everything else          `RobustScaler`, which is (x - center) / scale and claim
 
 An offset is a second step. `MinMaxScaler` is not used: it would want the smallest and largest value
 and multiplies by a rounded reciprocal, so that its ends are not met. `n_samples_seen_` is not
-known and not made up: `partial_fit` fails rather than weigh new data against a guess.
+known and not made up, so that `partial_fit` begins anew and weighs no data against a guess.
 
 The bound, with u = 2⁻⁵³, in ulp of float64 at the size of the largest term (each u is one ulp at
 most), for float64 rows: difference u, quotient half a unit: 1.5. With an offset, quotient u and sum
