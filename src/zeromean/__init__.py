@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zeromean.convergence.results import Study
     from zeromean.convergence.studying import study
+    from zeromean.diagnosis.checking import check
+    from zeromean.diagnosis.findings import Finding, Findings
     from zeromean.errors import (
         FormatError,
         MergeError,
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
         ZeromeanWarning,
     )
     from zeromean.exporters.exporting import Exported, export
+    from zeromean.exporters.folding import fold
     from zeromean.group_normalizer import GroupedNormalizer
     from zeromean.grouped import GroupedProfile
+    from zeromean.importers.importing import import_normalizer
     from zeromean.loading import load
     from zeromean.measurement import measure
     from zeromean.normalizer import Normalizer
@@ -52,6 +56,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Exported": "exporters.exporting",
+    "Finding": "diagnosis.findings",
+    "Findings": "diagnosis.findings",
     "FormatError": "errors",
     "GroupedNormalizer": "group_normalizer",
     "GroupedProfile": "grouped",
@@ -67,7 +73,10 @@ _HOME = {
     "WeightedProfile": "reweighting",
     "ZeromeanError": "errors",
     "ZeromeanWarning": "errors",
+    "check": "diagnosis.checking",
     "export": "exporters.exporting",
+    "fold": "exporters.folding",
+    "import_normalizer": "importers.importing",
     "load": "loading",
     "max_abs": "recipes",
     "mean_normalize": "recipes",
@@ -84,6 +93,8 @@ _HOME = {
 
 __all__ = [
     "Exported",
+    "Finding",
+    "Findings",
     "FormatError",
     "GroupedNormalizer",
     "GroupedProfile",
@@ -100,7 +111,10 @@ __all__ = [
     "ZeromeanError",
     "ZeromeanWarning",
     "__version__",
+    "check",
     "export",
+    "fold",
+    "import_normalizer",
     "load",
     "max_abs",
     "mean_normalize",
@@ -118,10 +132,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import on first use (PEP 562), so that `import zeromean` costs next to nothing."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name in ("sklearn", "torch"):  # zm.torch.fold(...) without another import
+        return import_module(f"{__name__}.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""The command line: `zeromean measure · show · apply · demo`."""
+"""The command line: `zeromean` and its verbs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from zeromean import __version__
 from zeromean.cli_apply import apply
+from zeromean.cli_check import check
 from zeromean.cli_export import export
+from zeromean.cli_fold import fold
+from zeromean.cli_import import import_
 from zeromean.cli_report import report
 from zeromean.cli_study import STUDY_KINDS, show_study, study
 from zeromean.terminal import (
@@ -25,9 +28,6 @@ from zeromean.terminal import (
     say_written,
     silence,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _PER = ("channel", "pixel", "feature", "all")
 _SHOWN_SKIPS = 5
@@ -90,6 +90,7 @@ def main() -> None:
     zeromean measure data/train -o train.json    what are the mean and std of my data?
     zeromean show train.json --plot train.png    look at them again
     zeromean apply train.json data/train -o out  zero-mean the data itself
+    zeromean export norm.json --to torchvision   write them for the model's framework
     zeromean demo                                try all of it on two photographs
     """
 
@@ -249,7 +250,10 @@ def demo(output: str) -> None:
 
 
 main.add_command(apply)
+main.add_command(check)
 main.add_command(export)
+main.add_command(fold)
+main.add_command(import_)
 main.add_command(report)
 main.add_command(study)
 
