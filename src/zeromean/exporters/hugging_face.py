@@ -5,7 +5,7 @@ image_std say what they must, whatever they said before (rescale_factor becomes 
 would normalize once more is switched off, with a note. All other keys stay, in their order. Our own
 document goes beside them, under "zeromean"; transformers keeps keys that it does not know.
 
-Read in transformers 5.23. Its Pillow backend multiplies by rescale_factor in float64 and rounds to
+Read in transformers 5.24. Its Pillow backend multiplies by rescale_factor in float64 and rounds to
 float32, rounds mean and std, subtracts and divides: 4.51 ulp at most. Its torchvision backend
 rounds mean and std, multiplies both by float32(1 / rescale_factor), subtracts and divides: 5.51
 ulp, and with an offset 7.51 (see `squares`). So the answers are not the bits that `norm` gives,
@@ -50,33 +50,28 @@ _TYPE = "image_processor_type"
 _NEW = {_TYPE: "ViTImageProcessor", "do_resize": False}
 #: Switches of single classes that subtract or divide once more.
 _ONCE_MORE = {"offset": "Vivit", "rescale_offset": "EfficientNet", "include_top": "EfficientNet"}
+#: Classes of transformers that take image_mean and do not use it.
+_NEVER = (
+    *("EfficientLoFTR", "ImageGPT", "LayoutLMv2", "LightGlue", "MobileViT", "SuperGlue"),
+    *("SuperPoint", "Swin2SR"),
+)
 _CLAIMS = {"do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", _TYPE}
 
 
 def _make(norm: Normalizer, order: Order) -> Made:
     document, config = _document(order.existing)
-    flips = config.get("do_flip_channel_order") is True
     channels = channels_of(
-        norm,
-        _TITLE,
-        to_unit=True,
-        wants="BGR" if flips else "RGB",
-        declared=order.channels,
-        counts=(1, 3),
+        norm, _TITLE, to_unit=True, wants="RGB", declared=order.channels, counts=(1, 3)
     )
     check_count_known(norm, channels, _TITLE)
-    if config.get("do_convert_rgb") is True and len(channels) == 1:
-        raise PatternError(
-            "the file that is there makes three channels of every picture (do_convert_rgb), and "
-            "the normalizer has 1: measure RGB pictures, or set do_convert_rgb to false"
-        )
+    _check_processor(config, len(channels))
     notes = _update(config, channels)
     config[KEY] = embedded(channels.carried)
     mean, std = (2, 2) if float(np.float32(channels.top)) == channels.top else (3, 3)
     return PictureMade(
         written_like(document, order.existing),
         document,
-        _expects(norm, channels, flips),
+        _expects(norm, channels),
         "float32 pixel_values, axes (n, c, h, w)",
         channels.carried,
         channels.lost,
@@ -103,6 +98,35 @@ def _document(existing: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
     return document, config
 
 
+def _check_processor(config: dict[str, Any], n_channels: int) -> None:
+    """Refuse processors that do something else than the file says, or with the channels.
+
+    Raises
+    ------
+    PatternError
+    """
+    kind = _kind(config)
+    if kind.startswith(_NEVER):
+        raise PatternError(
+            f"{kind} never normalizes by a mean and a std, whatever its file says: put the "
+            "normalization into the model, with zm.fold or export to onnx"
+        )
+    if config.get("do_flip_channel_order") is True:
+        raise PatternError(
+            "the file that is there turns the channels round after normalizing them "
+            "(do_flip_channel_order): set it to false, or put the normalization into the model"
+        )
+    if config.get("do_convert_rgb") is True and n_channels == 1:
+        raise PatternError(
+            "the file that is there makes three channels of every picture (do_convert_rgb), and "
+            "the normalizer has 1: measure RGB pictures, or set do_convert_rgb to false"
+        )
+
+
+def _kind(config: dict[str, Any]) -> str:
+    return str(config.get(_TYPE) or config.get("feature_extractor_type") or "")
+
+
 def _update(config: dict[str, Any], channels: Channels) -> tuple[str, ...]:
     """Say the five things that are normalization, and unsay what would do it again."""
     before = config.get("rescale_factor")
@@ -117,7 +141,7 @@ def _update(config: dict[str, Any], channels: Channels) -> tuple[str, ...]:
     notes = []
     if before is not None and before != factor:
         notes.append(f"rescale_factor was {before!r} and is 1/{channels.top:g} now")
-    kind = str(config.get(_TYPE) or config.get("feature_extractor_type") or "")
+    kind = _kind(config)
     for name, start in _ONCE_MORE.items():
         if config.get(name) is True or (kind.startswith(start) and config.get(name) is not False):
             config[name] = False
@@ -125,11 +149,10 @@ def _update(config: dict[str, Any], channels: Channels) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _expects(norm: Normalizer, channels: Channels, flips: bool) -> str:
-    axes = "h w" if channels.form.layout == "hw" else "h w c"
+def _expects(norm: Normalizer, channels: Channels) -> str:
+    axes = "h w 1" if channels.form.layout == "hw" else "h w c"
     fed = "a Pillow picture or an array" if norm.dtype == "uint8" else "an array"
-    order = channels.order[::-1] if flips else channels.order
-    return f"{fed}: {expected(norm, axes=axes, order=order)}"
+    return f"{fed}: {expected(norm, axes=axes, order=channels.order)}"
 
 
 # ---------------------------------------------------------------- run
@@ -145,8 +168,6 @@ def _run(made: Made, x: _Array) -> _Array:
         (Path(folder) / name).write_bytes(made.content)
         processor = _loaded(folder)
         picture = np.ascontiguousarray(np.moveaxis(square_of(made, x), -1, 0))
-        if config.get(_NESTED, config).get("do_flip_channel_order") is True:
-            picture = picture[::-1].copy()
         y = _processed(processor, picture)
     if y.shape != picture.shape:
         raise CannotRun(
@@ -158,11 +179,13 @@ def _run(made: Made, x: _Array) -> _Array:
 
 def _loaded(folder: str) -> Any:
     try:
-        from transformers import AutoImageProcessor
+        import transformers
     except ImportError:
         raise ImportError("transformers is not installed", name="transformers") from None
+    try:
+        AutoImageProcessor = transformers.AutoImageProcessor
     except Exception as error:  # a torchvision that is built for another PyTorch, for one
-        raise CannotRun(f"transformers cannot be imported: {error}") from error
+        raise CannotRun(f"transformers cannot be imported: {_first_line(error)}") from error
     try:
         return AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False

@@ -157,7 +157,9 @@ def _whitening(norm: Normalizer, order: Order) -> Made:
     places = _channels_first(norm, form, feeds)
     mean, matrix = norm.shift.ravel()[places], norm.matrix[np.ix_(places, places)].T
     body = _WHITENING.format(mean=flat(mean), matrix=flat(matrix))
-    expects = _expects(norm, feeds, form)
+    size = dict(zip(norm.pattern.kept, norm.kept_shape, strict=True))
+    height, width = (size[name] for name in _grid(form))
+    expects = f"{_expects(norm, feeds, form)}, {width} x {height} pixels"
     content = _file(norm, order, expects, body)
     arguments = {"transformation_matrix": matrix.tolist(), "mean_vector": mean.tolist()}
     return PictureMade(
@@ -169,6 +171,11 @@ def _whitening(norm: Normalizer, order: Order) -> Made:
         bound=0.51,
         places=tuple(places.tolist()),
     )
+
+
+def _grid(form: Form) -> tuple[str, ...]:
+    """The names of height and width."""
+    return form.axes[2:] if form.layout == "chw" else form.axes[1:3]
 
 
 def _check_whole(norm: Normalizer, form: Form) -> None:
