@@ -4,13 +4,14 @@
 Mean and scale are for raw units, in the order in which the pictures are given.
 
 OpenVINO's graph compiler rewrites the two steps: the quotient becomes a product with a reciprocal,
-and its CPU plugin joins product and sum, y = x r - b with r = 1 / scale and b = mean / scale, where
-it can. The bound allows for either, with u = 2⁻²⁴, in ulp at the size of the largest term (each u
-is one ulp at most): r 2u (scale, reciprocal), x r one more; b 4u (mean, r, product); and half a
-unit for the sum: 7.5. One more for x where the data must be rounded to float32 first, and with an
-offset, which makes b up to two such terms large, four more. That is in float32: on GPUs, and on
-CPUs that have bfloat16, OpenVINO computes in less unless `INFERENCE_PRECISION_HINT` says f32; the
-verification says it.
+and the CPU plugin joins difference and product to x r + b, with r = 1 / scale and b = -mean r, both
+rounded to float32 (its answers are those of this formula, bit for bit). The bound, with u = 2⁻²⁴,
+in ulp at the size of the largest term (each u is one ulp at most): r is off by 2 u, in both terms
+alike, so that 2 u of the result; mean u, b u, the product u where it is rounded by itself, and half
+a unit for the sum: 5.5. One more for x where the data must be rounded to float32 first, and with an
+offset, which makes mean and b up to two such terms large, two more. That is in float32: on GPUs,
+and on CPUs that have bfloat16, OpenVINO computes in less unless `INFERENCE_PRECISION_HINT` says
+f32; the verification says it.
 
 Importing OpenVINO counts the import and sends usage data, unless the user has run
 `opt_in_out --opt_out`, or in continuous integration. The verification is no use of OpenVINO by the
@@ -63,7 +64,7 @@ def _make(norm: Normalizer, order: Order) -> Made:
         "float32, in the layout of the model",
         numbers.carried,
         numbers.lost,
-        bound=7.5 + entering(norm) + 4 * bool(norm.offset.any()),
+        bound=5.5 + entering(norm) + 2 * bool(norm.offset.any()),
         notes=(
             "on a GPU, or a CPU with bfloat16, compile with INFERENCE_PRECISION_HINT=f32 for these "
             "numbers",
