@@ -87,7 +87,7 @@ def read_model(source: Any) -> Any:
 
 def _parsed(onnx: Any, path: Path) -> Any:
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except Exception as error:
         if type(error).__name__ != "DecodeError":  # of protobuf, which only onnx imports
             raise
