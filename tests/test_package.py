@@ -279,7 +279,7 @@ def test_the_check_of_floors_can_fail():
 
 # Each foreigner has its home; `late` says whether it may only be imported inside functions.
 HOMES = {
-    "PIL": ({"reporting.pictures", "sources.decode", "sources.strictness"}, True),
+    "PIL": ({"exporters.timm", "reporting.pictures", "sources.decode", "sources.strictness"}, True),
     "simplejpeg": ({"sources.decode"}, True),
     "llvmlite": ({"kernels.compiling"}, False),
     "numba": (
