@@ -206,6 +206,20 @@ def test_minus_one_to_one():
     )
 
 
+def test_a_model_that_takes_normalized_data_and_rescales_it():
+    """GoogLeNet of torchvision, with transform_input: ImageNet's numbers in, -1..1 inside."""
+    for low, high in ((-1, 1), (0, 1), (0, 255)):
+        gain = NORM.scale * (high - low) / 255
+        bias = low + NORM.shift * (high - low) / 255
+        model = net("m = Mul (x, std) z = Add (m, mean)", vectors(bias, gain))
+        found = check(NORM, model=model)
+        assert found.ok, found
+        named = {-1: "-1..1", 0: "0..1" if high == 1 else "raw"}[low]
+        assert f"gives {named} data" in found["renormalizes"].sentence
+    half = vectors(bias / 2, gain / 2)
+    assert not check(NORM, model=net("m = Mul (x, std) z = Add (m, mean)", half)).ok
+
+
 def batch_norm(mean, variance):
     constants = ", ".join(
         f"float[3] {n} = {{{lit(v)}}}"

@@ -421,15 +421,46 @@ def test_integer_inputs_are_refused_even_by_force():
 # ---------------------------------------------------------------- other runtimes
 
 
-def test_the_reference_and_openvino_agree():
+def test_the_reference_and_openvino_agree(monkeypatch):
     net, norm = conv_net(), norm_of()
     served = merge(net, norm)
     truth = run(served, image=RAW)[0]
     evaluator = onnx.reference.ReferenceEvaluator(served)
     close(evaluator.run(None, {"image": RAW})[0], truth)
+    monkeypatch.setenv("CI", "true")  # else its import sends usage data
     openvino = pytest.importorskip("openvino", reason="the package openvino is not installed")
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(served.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     close(next(iter(compiled({"image": RAW}).values())), truth, 1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's older exporter
+@pytest.mark.filterwarnings("ignore:.*legacy TorchScript.*")
+def test_what_pytorch_exports(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 7, stride=2, padding=3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 2),
+    ).eval()
+    axes = {"image": {0: "n", 2: "h", 3: "w"}, "y": {0: "n"}}
+    torch.onnx.export(
+        net,
+        (torch.zeros(2, 3, 8, 8),),
+        tmp_path / "net.onnx",
+        input_names=["image"],
+        output_names=["y"],
+        dynamic_axes=axes,
+        dynamo=False,
+    )
+    norm = norm_of(channels="RGB")
+    served = merge(tmp_path / "net.onnx", norm)
+    with torch.no_grad():
+        truth = net(torch.from_numpy(first(norm(RAW)))).numpy()
+    close(run(served, image=RAW)[0], truth)

@@ -35,7 +35,8 @@ def check(
     Findings
         `.ok` where nothing is wrong. Names: "none" (no normalization inside), "inside" (this very
         one, put there by zeromean), "twice", "numbers" (another one), "rescale" (only 1/255),
-        "batch-norm", "per-sample", "dtype", "shape", "layout", "channels", "metadata".
+        "renormalizes" (takes these, and makes others of them), "batch-norm", "per-sample",
+        "dtype", "shape", "layout", "channels", "metadata".
 
     Raises
     ------

@@ -69,6 +69,40 @@ def compare(norm: Normalizer, inside: Inside, layout: str | None) -> Comparison:
     return min(made, key=lambda c: (not c.same, (c.unit == 1) == small, c.difference))
 
 
+def behind(norm: Normalizer, inside: Inside, layout: str | None) -> str:
+    """What normalizer and model give together, where that is a common scale; else empty.
+
+    Some networks take data normalized in one way, and bring it to another scale themselves.
+
+    Parameters
+    ----------
+    norm : Normalizer
+    inside : Inside
+    layout : {"nhwc", "nchw"} or None
+
+    Returns
+    -------
+    {"-1..1", "0..1", "raw", ""}
+    """
+    top = norm.units.top
+    if top is None or norm.matrix is not None:
+        return ""
+    axes = axes_of(norm, None if inside.dims is None else len(inside.dims))
+    numbers = (spread_in(axes, v, layout) for v in (norm.shift, norm.scale, norm.offset))
+    shift, scale, offset = numbers
+    try:
+        gain = inside.gain / scale
+        bias = inside.gain * (offset - shift / scale) + inside.bias
+    except ValueError:  # other lengths
+        return ""
+    ends = {"-1..1": (-1, 1), "0..1": (0, 1), "raw": (0, top)}
+    for name, (low, high) in ends.items():
+        slack = _SAME * (high - low)
+        if np.abs(bias - low).max() <= slack and np.abs(gain * top + bias - high).max() <= slack:
+            return name
+    return ""
+
+
 def range_of(norm: Normalizer) -> tuple[float, float]:
     """Smallest and largest raw value, or four scales around the shift where it is not known."""
     if norm.units.range is not None:

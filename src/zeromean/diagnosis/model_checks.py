@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.diagnosis.comparing import Comparison, compare
+from zeromean.diagnosis.comparing import Comparison, behind, compare
 from zeromean.diagnosis.findings import Finding
 from zeromean.errors import PatternError
 from zeromean.graphs.inspecting import Inside, inspect, layout_told
@@ -214,6 +214,13 @@ def _numbers(
             f"the model divides its input {inside.name!r} by {top:g} itself {where} and subtracts "
             f"nothing: its layers were given 0..1 data",
             "Give it raw data, not normalized. To train with these numbers, remove that operator.",
+        )
+    elif together := behind(norm, inside, layout):
+        yield Finding(
+            "renormalizes",
+            "note",
+            f"the model rescales its input {inside.name!r} itself {where}, and behind this "
+            f"normalizer that gives {together} data: it takes data normalized like this",
         )
     else:
         yield _others(norm, inside, compared, where)
