@@ -18,7 +18,7 @@ import numpy as np
 
 from zeromean.errors import FormatError, UnitError
 from zeromean.importers import sklearn_scalers
-from zeromean.importers.found import Exact, Found, check_positive, exact, fractions, said
+from zeromean.importers.found import Exact, Found, check_positive, exact, fractions, said, which
 from zeromean.importers.opening import json_of
 from zeromean.rounding import sqrt_ratio
 
@@ -61,10 +61,7 @@ def read(config: Mapping[str, Any], place: str, key: str | None) -> Found:
         if key is None and len(scalers) == 1:
             key = next(iter(scalers))
         if key not in scalers:
-            raise UnitError(
-                f"{place}: holds {len(scalers)} scalers; say which, key= (--key): "
-                + ", ".join(scalers)
-            )
+            raise UnitError(which(list(scalers), key, "scalers", place))
         place = f"{place}: {key}"
         config = json_of(scalers[key], place)
     held = {name: _value(value, name, place) for name, value in config.items()}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from zeromean.destination import dtype_of
 from zeromean.embedding import restored
 from zeromean.errors import FormatError, PatternError, UnitError
-from zeromean.importers.found import Exact, Found
+from zeromean.importers.found import Found
 from zeromean.normalizer import Normalizer
 from zeromean.pattern import Pattern
 from zeromean.provenance import Units
@@ -52,7 +52,7 @@ def finished(found: Found, told: Told) -> Normalizer:
     numbers = _in_raw_units(found, limits)
     ours = None if found.document is None else _ours(found, numbers)
     if ours is not None:
-        _agree(ours, told, found)
+        check_agreement(ours, told, found.place)
         return ours
     if found.asks_range and limits is None:
         raise UnitError(_question(found))
@@ -142,11 +142,12 @@ def _in_raw_units(found: Found, limits: tuple[float, float] | None) -> dict[str,
     return numbers
 
 
-def _rounded(values: Exact) -> _Floats:
+def _rounded(values: Any) -> _Floats:
+    values = np.asarray(values, object)
     try:
         return np.reshape([float(v) for v in values.ravel().tolist()], values.shape)
     except OverflowError:
-        return np.full(values.shape, np.inf)
+        return np.full(np.shape(values), np.inf)
 
 
 def _plausible(
@@ -155,12 +156,12 @@ def _plausible(
     """Refuse numbers of 0..255 data where the file says 0..1, and the other way round."""
     largest = max(found.shift.ravel().tolist())
     spread = 0 if found.matrix is not None else max(found.scale.ravel().tolist())
-    if found.in_unit_interval and max(largest, spread) > 1:
-        what, value = ("mean", largest) if largest > 1 else ("std", spread)
+    if found.top is not None and max(largest, spread) > found.top:
+        what, value = ("mean", largest) if largest > found.top else ("std", spread)
         raise UnitError(
-            f"{found.place}: a {what} of {float(value):g} cannot be of the 0..1 data that "
-            f"{found.title} normalizes, and is probably of 0..255 data: divide mean and std by 255 "
-            "in the file, or switch its rescaling off"
+            f"{found.place}: a {what} of {float(value):g} cannot be of the 0..{found.top:g} data "
+            f"that {found.title} normalizes here, and is probably of 0..255 data: divide mean and "
+            "std by 255 in the file, or switch its rescaling off"
         )
     if (
         limits is None
@@ -171,7 +172,7 @@ def _plausible(
     low, high = limits
     shift, scale = numbers["shift"], numbers["scale"]
     outside = shift[(shift < low) | (shift > high)]
-    if outside.size and not found.in_unit_interval:
+    if outside.size and found.top is None:
         raise UnitError(
             f"{found.place}: a mean of {outside.ravel()[0]:g} cannot be of data in "
             f"{_spell(limits)}; say another range, or mend the file"
@@ -243,8 +244,13 @@ def _ours(found: Found, numbers: Mapping[str, Any]) -> Normalizer | None:
     )
 
 
-def _agree(norm: Normalizer, told: Told, found: Found) -> None:
-    """Refuse what the user says where the file knows better."""
+def check_agreement(norm: Normalizer, told: Told, place: str) -> None:
+    """Refuse what the user says where our own document says something else.
+
+    Raises
+    ------
+    UnitError
+    """
     held: dict[str, Any] = {
         "range": (told.range and _pair(told.range), norm.units.range),
         "channels": (told.channels, norm.units.channels),
@@ -254,7 +260,7 @@ def _agree(norm: Normalizer, told: Told, found: Found) -> None:
     for name, (said, known) in held.items():
         if said is not None and said != known:
             raise UnitError(
-                f"{found.place}: was exported by zeromean and holds {name} {_plain(known)}, not "
+                f"{place}: was exported by zeromean and holds {name} {_plain(known)}, not "
                 f"{_plain(said)}; leave {name} out"
             )
 

@@ -33,8 +33,9 @@ class Found:
     unit : Fraction or None
         How many raw units one unit of the file is; None if it is the top of the raw range, so that
         the numbers are those of 0..1 data.
-    in_unit_interval : bool
-        Whether the numbers are said to be those of data in 0..1 or -1..1.
+    top : float or None
+        Of the data that the numbers are for, in their units, where the format says it: no mean and
+        no std can be larger.
     pattern : str
     range : pair or None
         Of the raw data, where the format leaves no choice.
@@ -63,7 +64,7 @@ class Found:
     offset: Exact | None = None
     matrix: _Floats | None = None
     unit: Fraction | None = Fraction(1)
-    in_unit_interval: bool = False
+    top: float | None = None
     range: tuple[float, float] | None = None
     usual_range: tuple[float, float] | None = None
     asks_range: str = ""
@@ -74,6 +75,11 @@ class Found:
     document: Any = None
     precision: str = "float64"
     details: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "scale", "offset"):  # NumPy makes scalars of arrays without axes
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), object))
 
 
 # ---------------------------------------------------------------- reading numbers
@@ -197,3 +203,12 @@ def said(config: Mapping[str, Any], name: str, place: str) -> Any:
     if name not in config or config[name] is None:
         raise FormatError(f"{place}: lacks the field {name!r}")
     return config[name]
+
+
+def which(names: list[str], key: str | None, what: str, place: str) -> str:
+    """The sentence that asks which of several is meant."""
+    few = ", ".join(name or "(without a name)" for name in names[:12])
+    few += ", ..." if len(names) > 12 else ""
+    if key is None:
+        return f"{place}: holds several {what}; say which, key= (--key): {few or 'none'}"
+    return f"{place}: holds no {key!r} among its {what}, which are: {few or 'none'}"

@@ -23,6 +23,7 @@ _ATTRIBUTES = (
     *("image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize", "offset"),
     *("rescale_offset", "include_top", "do_flip_channel_order", "mean", "std", "num_mel_bins"),
 )
+_TOPS = (255, 65535)
 _OWN_RECORDING = ("Wav2Vec2", "SpeechT5", "Whisper", "Seamless", "Parakeet", "CohereAsr")
 
 
@@ -82,13 +83,14 @@ def read(config: Mapping[str, Any], place: str) -> Found:
 
 def _check_mean(config: Mapping[str, Any], kind: str, place: str) -> None:
     if config.get("image_mean") is None:
-        reason = (
-            f"{kind} has no image_mean here, and what its class takes instead is not in the file"
-        )
         if kind.startswith(_OWN_RECORDING):
-            reason = f"{kind} normalizes each recording by itself, if at all"
+            raise FormatError(
+                f"{place}: {kind} normalizes each recording by itself, if at all; do the same with "
+                "zm.per_sample(zm.standardize, 'n t -> n')"
+            )
         raise FormatError(
-            f"{place}: {reason}; load the processor and pass the object, or use zm.per_sample(...)"
+            f"{place}: {kind} has no image_mean here, and what its class takes instead is not in "
+            "the file; load the processor and pass the object"
         )
     if not _switch(config, "do_normalize", kind, place):
         raise FormatError(
@@ -134,16 +136,12 @@ def _units(config: Mapping[str, Any], minus: int, place: str) -> dict[str, Any]:
         why = "has no rescale_factor, and processors differ in what they do then"
         if minus:
             raise FormatError(f"{place}: {why}; write the rescale_factor into the file")
-        return {"unit": None, "in_unit_interval": True, "asks_range": why}
+        return {"unit": None, "top": 1, "asks_range": why}
     unit = inverse(factor, "rescale_factor", place)
-    top = unit * (2 if minus else 1)
-    fixed = rescaled is True and top in (255, 65535)
-    return {
-        "unit": unit,
-        "in_unit_interval": rescaled is not True or top in (255, 256, 65535),
-        "range": (0, int(top)) if fixed else None,
-        "asks_range": "" if fixed else f"its rescale_factor is {factor:g}, which fits several",
-    }
+    top = next((n for n in _TOPS if n in (unit, 2 * unit)), None)  # to 0..1, or to 0..2 and -1..1
+    if top is None or rescaled is not True:
+        return {"unit": unit, "asks_range": f"its rescale_factor is {factor:g}, which fits several"}
+    return {"unit": unit, "top": float(top / unit), "range": (0, top)}
 
 
 def _spectrogram(config: Mapping[str, Any], place: str, document: Any) -> Found:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
-from zeromean.embedding import ATTRIBUTE
+from zeromean.embedding import ATTRIBUTE, KEY, restored
 from zeromean.errors import FormatError, SourceError, UnitError, ZeromeanError
 from zeromean.importers import (
     bridgescaler,
@@ -20,7 +22,7 @@ from zeromean.importers import (
     timm,
     torchvision,
 )
-from zeromean.importers.finishing import Told, finished
+from zeromean.importers.finishing import Told, check_agreement, finished
 from zeromean.importers.found import Found
 from zeromean.importers.opening import content_of, located
 from zeromean.normalizer import Normalizer
@@ -31,6 +33,9 @@ KINDS = (
     *("huggingface", "timm", "torchvision", "keras", "sklearn", "caffe", "kaldi", "wenet"),
     *("lerobot", "nnunet", "bridgescaler"),
 )
+#: What `zeromean export --to sklearn` writes, and what it leaves out because it is the default.
+_PIPELINE = "zeromean-sklearn/1"
+_UNSAID = {"with_mean": True, "with_std": True, "with_centering": True, "with_scaling": True}
 
 
 def import_normalizer(
@@ -120,11 +125,12 @@ def import_normalizer(
 def _of_path(source: Any, kind: str | None, told: Told, options: dict[str, Any]) -> Normalizer:
     paths = located(source)
     for path in paths:
-        content = content_of(path)
-        place = str(path)
+        content, place = content_of(path), str(path)
         if isinstance(content, bytes):
             found = _of_bytes(content, place, kind or _kind_of_bytes(content, place), told, options)
             return finished(found, told)
+        if content.get("format") == _PIPELINE:
+            return _pipeline_file(content, place, told)
         seen = kind or _kind_of_json(content, place, sure=len(paths) == 1)
         if seen:
             return finished(_of_json(content, place, seen, options), told)
@@ -140,7 +146,7 @@ def _kind_of_json(content: Mapping[str, Any], place: str, *, sure: bool = True) 
     FormatError
         When none did; without `sure`, an empty string.
     """
-    if str(content.get("format", "")).startswith("zeromean/"):
+    if str(content.get("format", "")).startswith("zeromean"):
         raise FormatError(f"{place}: is zeromean's own; read it with zeromean.load")
     seen: dict[str, Callable[[Mapping[str, Any]], bool]] = {
         "wenet": lambda c: "mean_stat" in c and "var_stat" in c,
@@ -228,6 +234,9 @@ def _check_options(kind: str, options: Mapping[str, Any], place: str) -> None:
 def _of_object(source: Any, kind: str | None, told: Told, options: dict[str, Any]) -> Normalizer:
     name = type(source).__name__
     place = f"the {name}"
+    preset = getattr(source, "transforms", None)
+    if isinstance(source, Enum) and callable(preset):  # weights of torchvision
+        source = preset()
     if isinstance(source, Normalizer):
         raise FormatError("this is a normalizer already")
     kind = kind or _kind_of_object(source)
@@ -258,7 +267,7 @@ def _kind_of_object(source: Any) -> str:
         return "torchvision"
     if names & (sklearn_scalers.CLASSES | {"Pipeline"}):
         return "sklearn"
-    if "PretrainedCfg" in names:
+    if "PretrainedCfg" in names or hasattr(source, "pretrained_cfg"):
         return "timm"
     if "transformers" in homes or hasattr(source, "image_mean"):
         return "huggingface"
@@ -266,17 +275,46 @@ def _kind_of_object(source: Any) -> str:
 
 
 def _pipeline(pipeline: Any, place: str, told: Told) -> Normalizer:
-    """All steps, joined into one; a final step of `passthrough` does nothing."""
-    steps = [(n, s) for n, s in pipeline.steps if s is not None and s != "passthrough"]
+    """All steps, joined into one; `passthrough` does nothing."""
+    steps = [
+        (f"{place}: {name}", step, sklearn_scalers.class_of(step))
+        for name, step in pipeline.steps
+        if step is not None and step != "passthrough"
+    ]
+    return _joined(steps, getattr(pipeline, ATTRIBUTE, None), place, told)
+
+
+def _pipeline_file(content: Mapping[str, Any], place: str, told: Told) -> Normalizer:
+    """What `zeromean export --to sklearn` wrote."""
+    try:
+        steps = [
+            (
+                f"{place}: {step['name']}",
+                SimpleNamespace(**_UNSAID | step["parameters"] | step["fitted"]),
+                str(step["class"]),
+            )
+            for step in content["steps"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"{place}: is a damaged pipeline ({error})") from None
+    return _joined(steps, content.get(KEY), place, told)
+
+
+def _joined(
+    steps: Sequence[tuple[str, Any, str]], document: Any, place: str, told: Told
+) -> Normalizer:
     if not steps:
         raise FormatError(f"{place}: has no steps")
-    document = getattr(pipeline, ATTRIBUTE, None)
-    if document is not None and len(steps) == 1:
-        setattr(steps[0][1], ATTRIBUTE, document)
     first, *rest = [
-        finished(sklearn_scalers.read(step, f"{place}: {name}"), told if i == 0 else Told())
-        for i, (name, step) in enumerate(steps)
+        finished(sklearn_scalers.read(scaler, where, name), told if i == 0 else Told())
+        for i, (where, scaler, name) in enumerate(steps)
     ]
     for norm in rest:
         first = first.then(norm)
-    return first
+    if document is None:
+        return first
+    ours = restored(document, first.shift, first.scale, offset=first.offset, matrix=first.matrix)
+    if ours is None:
+        return first
+    check_agreement(ours, told, place)
+    return ours

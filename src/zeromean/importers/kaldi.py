@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import FormatError, UnitError, ZeromeanWarning
-from zeromean.importers.found import Found, exact, fractions, said
+from zeromean.importers.found import Found, exact, fractions, said, which
 from zeromean.rounding import sqrt_ratio
 
 TITLE = "Kaldi"
@@ -54,11 +54,7 @@ def read(content: bytes, place: str, key: str | None, norm_vars: bool | None) ->
     if key is None and len(matrices) == 1:
         key = next(iter(matrices))
     if key not in matrices:
-        few = ", ".join(list(matrices)[:8]) + (", ..." if len(matrices) > 8 else "")
-        raise UnitError(
-            f"{place}: holds statistics of {len(matrices)} speakers or recordings; say which, "
-            f"key= (--key): {few or 'none'}"
-        )
+        raise UnitError(which(list(matrices), key, "speakers or recordings", place))
     if norm_vars is None:
         raise UnitError(
             f"{place}: does not say whether features were also divided by their std; say "

@@ -178,9 +178,10 @@ def _say_where(layers: list[Config], place: str) -> None:
             f"{place}: holds no Normalization and no Rescaling; if it has them in a model of your "
             "own class, pass the layer itself"
         )
+    before = next(v["class"] for v in layers if v["class"] not in _HARMLESS)
     raise UnitError(
-        f"{place}: begins with a {layers[0]['class']}, and {', '.join(held)} stands behind it, so "
-        "its numbers are not for the raw data; to take them as they are, say key= (--key)"
+        f"{place}: begins with {before}, and {', '.join(held)} stands behind it, so its numbers "
+        "are not for the raw data; to take them as they are, say key= (--key)"
     )
 
 
@@ -197,7 +198,7 @@ def _found(layers: list[Config], place: str, document: Any) -> Found:
         else:
             first, second = _normalization(layer, place)
             pattern, recipe = _pattern(layer, first, place), "standardize"
-        shift, scale = shift + scale * first, scale * second
+        shift, scale = np.asarray(shift + scale * first), np.asarray(scale * second)
     if not pattern:
         pattern = _KEPT_ALONE if shift.ndim else "... c ->"
     return Found(
@@ -206,7 +207,7 @@ def _found(layers: list[Config], place: str, document: Any) -> Found:
         shift=np.asarray(shift, object),
         scale=np.asarray(np.broadcast_to(scale, np.shape(shift)), object),
         pattern=pattern,
-        dtype="" if document is not None else "float32",
+        dtype="float32",
         recipe=recipe,
         document=document,
         precision="float32",
@@ -221,7 +222,7 @@ def _rescaling(config: Mapping[str, Any], place: str) -> tuple[Exact, Exact]:
     scale[...] = np.reshape(
         [inverse(v, "Rescaling scale", place) for v in factors.ravel().tolist()], factors.shape
     )
-    return -offsets * scale, scale
+    return np.asarray(-offsets * scale), scale
 
 
 def _normalization(layer: Config, place: str) -> tuple[Exact, Exact]:
@@ -235,8 +236,11 @@ def _normalization(layer: Config, place: str) -> tuple[Exact, Exact]:
         mean, variance = config["mean"], config["variance"]
     elif layer.get("weights"):
         mean, variance = layer["weights"][:2]
-        if len(layer["weights"]) > 2 and not np.asarray(layer["weights"][2]).any():
-            raise FormatError(f"{place}: {config.get('name')} was not adapted; call adapt first")
+        if not np.any(mean) and np.all(np.asarray(variance) == 1):  # as they are initialized
+            raise FormatError(
+                f"{place}: {config.get('name')} has mean 0 and variance 1 everywhere, so it was "
+                "never adapted and does nothing; call adapt first"
+            )
     else:
         raise FormatError(
             f"{place}: {config.get('name')} was not adapted, or its weights are not where Keras 3 "

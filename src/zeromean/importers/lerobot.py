@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zeromean.errors import FormatError, UnitError, ZeromeanWarning
-from zeromean.importers.found import Found, channels_of, exact, said
+from zeromean.importers.found import Found, channels_of, exact, said, which
 
 TITLE = "LeRobot"
 _EPS = Fraction(1, 10**8)
@@ -48,10 +48,7 @@ def read(config: Mapping[str, Any], place: str, key: str | None) -> Found:
     if key is None and len(names) == 1:
         key = names[0]
     if key not in names:
-        raise UnitError(
-            f"{place}: holds statistics of {len(names)} features; say which, key= (--key): "
-            + ", ".join(names)
-        )
+        raise UnitError(which(names, key, "features", place))
     held, place = config[key], f"{place}: {key}"
     mean = exact(said(held, "mean", place), "mean", place)
     std = exact(said(held, "std", place), "std", place)
@@ -76,7 +73,7 @@ def _picture(count: int) -> dict[str, Any]:
     return {
         "pattern": "n h w c -> c",
         "unit": None,
-        "in_unit_interval": True,
+        "top": 1,
         "usual_range": (0, 255) if count == 3 else None,
         "asks_range": "" if count == 3 else "its pictures do not have three channels",
         "channels": channels_of(count, "RGB"),

@@ -32,7 +32,10 @@ def is_config(config: Mapping[str, Any]) -> bool:
 
 
 def config_of(cfg: Any) -> dict[str, Any]:
-    """A `PretrainedCfg` object as a dictionary."""
+    """A `PretrainedCfg` object, or that of a model, as a dictionary."""
+    cfg = getattr(cfg, "pretrained_cfg", cfg)
+    if isinstance(cfg, Mapping):
+        return dict(cfg)
     return {name: getattr(cfg, name) for name in ("mean", "std", "input_size")}
 
 
@@ -64,7 +67,7 @@ def read(config: Mapping[str, Any], place: str) -> Found:
         shift=shift.reshape(()) if one_for_all else shift,
         scale=scale.reshape(()) if one_for_all else scale,
         unit=None,
-        in_unit_interval=True,
+        top=1,
         usual_range=(0, 255),
         pattern="n h w c ->" if one_for_all else "n h w c -> c",
         channels="RGB" if one_for_all and size and size[0] == 3 else channels_of(shift.size, "RGB"),
