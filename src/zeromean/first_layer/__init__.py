@@ -14,13 +14,31 @@ padding stays raw zero, each output has the bias of the weights that lie inside 
 from __future__ import annotations
 
 from zeromean.first_layer.arithmetic import Columns, correction_map, rounded
-from zeromean.first_layer.entering import Entering, Wanted, check_options, chosen, entering
-from zeromean.first_layer.record import Folding, Probes, bound_of, compared
+from zeromean.first_layer.entering import (
+    Entering,
+    Lengths,
+    Wanted,
+    check_options,
+    chosen,
+    entering,
+    guesses,
+)
+from zeromean.first_layer.record import (
+    MOST_PROBED,
+    SIZES,
+    Folding,
+    Probes,
+    bound_of,
+    compared,
+)
 
 __all__ = [
+    "MOST_PROBED",
+    "SIZES",
     "Columns",
     "Entering",
     "Folding",
+    "Lengths",
     "Probes",
     "Wanted",
     "bound_of",
@@ -29,5 +47,6 @@ __all__ = [
     "compared",
     "correction_map",
     "entering",
+    "guesses",
     "rounded",
 ]

@@ -16,6 +16,8 @@ from zeromean.normalizer import Normalizer
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
+#: Of the axes of a model's input, the first one included; None where the model takes any.
+Lengths = tuple[int | None, ...]
 _ELLIPSIS = "..."
 #: "hwc": tensors are as the pattern says; "chw": their channels lie in front of height and width.
 LAYOUTS = ("hwc", "chw")
@@ -37,7 +39,7 @@ class Wanted:
         What an axis of any length is tried with.
     """
 
-    lengths: tuple[int | None, ...]
+    lengths: Lengths
     total: int | None = None
     filler: int = 32
 
@@ -372,17 +374,39 @@ def _names(groups: list[tuple[str, ...]]) -> list[str]:
     return [g[0] for g in groups if g[0].startswith(_ELLIPSIS)]
 
 
+def guesses(lengths: Lengths, channels: int | None) -> list[Lengths]:
+    """What an input may look like: as it is known, or with a convolution's channels somewhere.
+
+    Parameters
+    ----------
+    lengths : tuple of int or None
+    channels : int or None
+        None for linear layers.
+    """
+    if channels is None:
+        return [lengths]
+    places = [i for i in (1, len(lengths) - 1) if i > 0 and lengths[i] is None]
+    return [lengths, *((*lengths[:i], channels, *lengths[i + 1 :]) for i in places)]
+
+
 def chosen(
-    made: Callable[[str], Any], norm: Normalizer, layout: str | None, *, vary: bool = False
+    made: Callable[[str, Lengths], Any],
+    norm: Normalizer,
+    layout: str | None,
+    tried: Sequence[Lengths],
+    *,
+    vary: bool = False,
 ) -> Any:
     """What comes of the one layout that fits; asked for where both do and differ.
 
     Parameters
     ----------
     made : function
-        Of a layout: a pair of `Entering` and `Columns`; may raise PatternError.
+        Of a layout and an input's lengths: something, and `Columns`; may raise PatternError.
     norm : Normalizer
     layout : {"hwc", "chw"}, optional
+    tried : sequence of tuple of int or None
+        Lengths to try in turn.
     vary : bool
         Whether numbers may vary over places, which `Columns` does not tell.
 
@@ -391,15 +415,18 @@ def chosen(
     PatternError
         When no layout fits, or both do.
     """
-    found, refusal = [], None
+    found, refusals = [], []
     for choice in layouts_of(norm, layout):
-        try:
-            found.append(made(choice))
-        except PatternError as error:
-            refusal = error  # that of the last: channels first, where both were tried
+        errors: list[PatternError] = []
+        for lengths in tried:
+            try:
+                found.append(made(choice, lengths))
+                break
+            except PatternError as error:
+                errors.append(error)
+        refusals += errors[:1]
     if not found:
-        assert refusal is not None
-        raise refusal
+        raise refusals[-1]  # of channels first, where both were tried
     if len(found) == 2 and (vary or not _same(*(columns for _, columns in found))):
         raise PatternError(
             f"the model may take its input as the pattern '{norm.pattern}' says or with its "

@@ -14,6 +14,9 @@ from zeromean.errors import FormatError
 from zeromean.normalizer import Normalizer
 
 _Array = npt.NDArray[Any]
+#: What axes of any length are tried with, one after the other, until a model takes them.
+SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
+MOST_PROBED = 1 << 22  # numbers in one raw input that is only tried
 _ALLOWED = 256.0  # how often the layers behind may repeat or amplify what the first one rounds
 
 
@@ -135,14 +138,14 @@ def bound_of(largest: float, terms: int, digits: int) -> float:
     terms : int
         Products in one sum of the first layer.
     digits : int
-        Of the dtype's significand: 24 for float32.
+        Of the dtype's significand: 24 for float32, and no more are asked of float64.
 
     Examples
     --------
     >>> round(bound_of(10.0, 147, 24), 5)
     0.00185
     """
-    return _ALLOWED * math.sqrt(terms) * 2.0**-digits * largest
+    return _ALLOWED * math.sqrt(terms) * 2.0 ** -min(digits, 24) * largest
 
 
 def compared(pairs: Iterable[tuple[_Array, _Array]]) -> tuple[float, float]:
@@ -161,7 +164,9 @@ def compared(pairs: Iterable[tuple[_Array, _Array]]) -> tuple[float, float]:
             continue
         with np.errstate(invalid="ignore"):
             gap = np.where(same, 0.0, np.abs(expected - actual))
-        difference = max(difference, float(np.nan_to_num(gap, nan=np.inf).max(initial=0.0)))
+        difference = max(
+            difference, float(np.nan_to_num(gap, nan=np.inf, posinf=np.inf).max(initial=0.0))
+        )
         sizes = np.abs(expected)[np.isfinite(expected)]
         largest = max(largest, float(sizes.max(initial=0.0)))
     return difference, largest

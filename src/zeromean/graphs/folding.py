@@ -14,11 +14,13 @@ from zeromean.first_layer import (
     Columns,
     Entering,
     Folding,
+    Lengths,
     Wanted,
     check_options,
     chosen,
     correction_map,
     entering,
+    guesses,
     rounded,
 )
 from zeromean.graphs import metadata
@@ -155,15 +157,16 @@ def _plan(
     lengths = _lengths(value, shape)
     total = None if reached.is_convolution else reached.weight.shape[1]
 
-    def made(choice: str) -> Any:
-        known = lengths or (None,) * _rank(norm, reached)
+    def made(choice: str, known: Lengths) -> Any:
         start = entering(norm, choice, Wanted(_reduced(norm, known, choice), total))
         state, paddings = reached.enter(start)
         _check_width(reached, norm, start, state)
         columns = state.columns(reached.axis, reached.called, anywhere=anywhere)
         return (start, state, paddings), columns
 
-    (start, state, paddings), columns = chosen(made, norm, layout, vary=anywhere)
+    channels = reached.weight.shape[1] * reached.groups if reached.is_convolution else None
+    tried = guesses(lengths or (None,) * _rank(norm, reached), channels)
+    (start, state, paddings), columns = chosen(made, norm, layout, tried, vary=anywhere)
     is_open = lengths is None or None in lengths[1:]
     return _Plan(reached, norm, start.layout, start, state, columns, paddings, is_open)
 
@@ -186,7 +189,7 @@ def _rank(norm: Normalizer, reached: Reached) -> int:
     return 1 - reached.axis if ("...",) in norm.pattern.axes else len(norm.pattern.axes)
 
 
-def _lengths(value: Any, shape: Sequence[int] | None) -> tuple[int | None, ...] | None:
+def _lengths(value: Any, shape: Sequence[int] | None) -> Lengths | None:
     """Of the input's axes: those of the graph, completed by those that were given."""
     dims = dims_of(value)
     held = None if dims is None else tuple(d if isinstance(d, int) else None for d in dims)
@@ -206,9 +209,7 @@ def _is_reduced(norm: Normalizer) -> bool:
     return norm.matrix is not None and norm.matrix.shape[0] != norm.matrix.shape[1]
 
 
-def _reduced(
-    norm: Normalizer, lengths: tuple[int | None, ...], layout: str
-) -> tuple[int | None, ...]:
+def _reduced(norm: Normalizer, lengths: Lengths, layout: str) -> Lengths:
     """Lengths of the raw input: a matrix that leaves fewer features changes those of channels."""
     if not _is_reduced(norm):
         return lengths

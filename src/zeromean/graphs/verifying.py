@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.first_layer import Entering, Folding, Probes, Wanted, bound_of, compared, entering
+from zeromean.first_layer import (
+    MOST_PROBED,
+    SIZES,
+    Entering,
+    Folding,
+    Probes,
+    Wanted,
+    bound_of,
+    compared,
+    entering,
+)
 from zeromean.graphs.walking import Walk, dims_of, dtype_of
 from zeromean.normalizer import Normalizer
 
 _Array = npt.NDArray[Any]
 _DIGITS = {"float16": 11, "float32": 24, "float64": 53}
-_SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
 
 
 def verified(
@@ -73,8 +83,9 @@ def _session(onnxruntime: Any, model: Any) -> Any:
 def _shapes(value: Any, norm: Normalizer, start: Entering) -> list[tuple[int, ...]]:
     dims = dims_of(value)
     lengths = [d if isinstance(d, int) else None for d in dims or (None,) * len(start.shape)]
-    made = [entering(norm, start.layout, Wanted(tuple(lengths), None, n)).shape for n in _SIZES]
-    return list(dict.fromkeys([start.shape, *made]))
+    made = [entering(norm, start.layout, Wanted(tuple(lengths), None, n)).shape for n in SIZES]
+    small = [shape for shape in made if math.prod(shape) <= MOST_PROBED]
+    return list(dict.fromkeys([start.shape, *small]))
 
 
 def _pairs(

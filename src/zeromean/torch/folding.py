@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,12 @@ from torch import Tensor, nn
 
 from zeromean.errors import FormatError, PatternError, ZeromeanWarning
 from zeromean.first_layer import (
+    MOST_PROBED,
+    SIZES,
     Columns,
     Entering,
     Folding,
+    Lengths,
     Probes,
     Wanted,
     bound_of,
@@ -28,6 +32,7 @@ from zeromean.first_layer import (
     compared,
     correction_map,
     entering,
+    guesses,
 )
 from zeromean.normalizer import Normalizer
 from zeromean.torch.normalizing import Normalize
@@ -37,7 +42,6 @@ from zeromean.torch.tracing import CONVOLUTIONS, Found, first_layer
 
 _Floats = npt.NDArray[np.float64]
 _DIGITS = {torch.float16: 11, torch.bfloat16: 8, torch.float32: 24, torch.float64: 53}
-_SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
 
 
 def fold(
@@ -209,11 +213,15 @@ class _Plan:
     state: Entering
     columns: Columns
     fixed: bool
+    lengths: Lengths
 
-    def tried(self, size: int) -> tuple[int, ...]:
-        """The shape of an input whose free axes have this length."""
-        free = Wanted((None,) * len(self.start.shape), None, size)
-        return entering(self.norm, self.layout, free).shape
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of inputs to run on: the one that is known, or usual sizes that are not too large."""
+        if self.fixed:
+            return [self.start.shape]
+        wanted = (Wanted(self.lengths, None, size) for size in SIZES)
+        made = [entering(self.norm, self.layout, each).shape for each in wanted]
+        return [shape for shape in made if math.prod(shape) <= MOST_PROBED]
 
 
 def _axis(layer: nn.Module) -> int:
@@ -229,20 +237,22 @@ def _plan(
     total = layer.in_features if isinstance(layer, nn.Linear) else None
     anywhere = border == "map" and total is None
 
-    def made(choice: str) -> tuple[tuple[Entering, Entering], Columns]:
-        spelled = any("..." in group for group in norm.pattern.axes)
-        rank = len(norm.pattern.axes) if not spelled else 1 - _axis(layer)
-        lengths = (None, *shape) if shape is not None else (None,) * rank
-        start = entering(norm, choice, Wanted(lengths, total))
+    spelled = any("..." in group for group in norm.pattern.axes)
+    rank = len(norm.pattern.axes) if not spelled else 1 - _axis(layer)
+    lengths = (None, *shape) if shape is not None else (None,) * rank
+
+    def made(choice: str, known: Lengths) -> tuple[tuple[Entering, Entering, Lengths], Columns]:
+        start = entering(norm, choice, Wanted(known, total))
         state = found.enter(start)
         _check_width(found, norm, start, state)
-        return (start, state), state.columns(_axis(layer), found.called, anywhere=anywhere)
+        columns = state.columns(_axis(layer), found.called, anywhere=anywhere)
+        return (start, state, known), columns
 
-    (start, state), columns = chosen(made, norm, layout, vary=anywhere)
-    free = Wanted((None,) * len(start.shape), None, 3)
-    fixed = shape is not None or total is not None
-    fixed = fixed or start.shape == entering(norm, start.layout, free).shape == start.shape
-    return _Plan(found, norm, start.layout, start, state, columns, fixed)
+    tried = guesses(lengths, None if total else layer.in_channels)
+    (start, state, known), columns = chosen(made, norm, layout, tried, vary=anywhere)
+    other = entering(norm, start.layout, Wanted(known, total, start.shape[-1] + 1))
+    fixed = total is not None or start.shape == other.shape
+    return _Plan(found, norm, start.layout, start, state, columns, fixed, known)
 
 
 def _check_width(found: Found, norm: Normalizer, start: Entering, state: Entering) -> None:
@@ -403,7 +413,7 @@ def _exact(parameter: Tensor | None) -> _Floats | None:
     if parameter is None:
         return None
     exact: _Floats = parameter.detach().to("cpu", torch.float64).numpy()
-    return exact
+    return exact.copy()  # of float64 it would be the parameter itself, which is about to change
 
 
 def _like(values: _Floats, like: Tensor, what: str) -> Tensor:
@@ -427,9 +437,8 @@ def _verified(record: Folding, model: nn.Module, folded: nn.Module, plan: _Plan)
     layout = "chw" if plan.layout == "chw" else None
     before = Normalize(plan.norm, dtype=weight.dtype, layout=layout, check_units=False)
     before = before.to(weight.device)
-    shapes = [plan.start.shape] if plan.fixed else [plan.tried(size) for size in _SIZES]
     reason: Exception | None = None
-    for shape in shapes:
+    for shape in plan.shapes():
         raw = torch.from_numpy(np.ascontiguousarray(Probes.of(plan.norm, shape, plan.layout).raw))
         raw = raw.to(weight.dtype).to(weight.device)
         try:

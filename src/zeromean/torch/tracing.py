@@ -47,6 +47,7 @@ _SHAPES: set[Any] = {"size", "dim", "numel", "ndimension", getattr, torch.numel}
 _AFFINE: set[Any] = {operator.sub, operator.truediv, operator.mul, operator.add, operator.isub}
 _AFFINE |= {operator.itruediv, operator.imul, operator.iadd, torch.sub, torch.div, torch.mul}
 _AFFINE |= {torch.add, "sub", "div", "mul", "add", "sub_", "div_", "mul_", "add_"}
+_AS_FUNCTIONS = frozenset(["conv1d", "conv2d", "conv3d", "linear"])
 _BY_NAME = "or name the layer that takes the raw input: layer='...'"
 
 
@@ -306,6 +307,11 @@ def _check_step(node: fx.Node, module: nn.Module | None, modules: dict[str, nn.M
     elif node.target is nn.functional.dropout:
         if node.kwargs.get("training", True):
             raise FormatError(_DROPOUT.format(what))
+    elif _called(node, modules) in _AS_FUNCTIONS:
+        raise FormatError(
+            f"{what} is called as a function, by a layer with arithmetic of its own or with "
+            "weights that are computed; replace it by a plain layer of torch.nn"
+        )
     elif node.target not in _MOVES:
         raise FormatError(
             f"the first operation on the input is {what}, which is no Linear or Conv layer and "
