@@ -275,6 +275,26 @@ def test_integers_without_a_normalization():
     assert not found.ok
 
 
+def test_hostile_models_cost_nothing():
+    """Constants of a terabyte, axes without end, a graph that feeds itself."""
+    huge = net(
+        "big = ConstantOfShape (size) far = Expand (one, size) s = Add (big, far) z = Sub (x, s)",
+        vectors() + ", float one = {1}, int64[3] size = {1, 1000000, 1000000}",
+    )
+    long = net(
+        "b = Slice (x, from, to, at) z = Identity (b)",
+        "int64[1] from = {0}, int64[1] to = {3}, int64[1] at = {2}",
+        "n, 3, 9000000000000000000, w",
+    )
+    for model in (huge, long):
+        assert "none" in check(NORM, model=model)
+    model = net("z = Sub (x, c)", "float c = {1}")
+    del model.graph.initializer[:]
+    for name, other in (("c", "d"), ("d", "c")):
+        model.graph.node.insert(0, helper.make_node("Neg", [other], [name]))
+    assert "none" in check(NORM, model=model)
+
+
 def test_unclear_inputs_are_asked_for():
     text = """<ir_version: 8, opset_import: ["" : 17]>
     net (float[n, 3] p, float[n, 3] q) => (float[n, 3] y) { y = Add (p, q) }"""

@@ -222,6 +222,8 @@ def _slice(walk: Walk, state: State, use: Use, dims: Dims) -> State | None:
 def _sliced(state: State, part: slice, axis: int, dims: tuple[Any, ...]) -> State | None:
     """Part of one axis, whose length may not be known."""
     length = _axis_length(state, axis, dims)
+    if length is not None and length > _MOST:
+        return None
     if length is not None:
         return picked(state, axis, np.arange(length)[part], len(dims))
     if part.step < 0 or part.start < 0:

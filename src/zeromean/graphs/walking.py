@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from zeromean.graphs.model_files import dtype_name, library
 _Array = npt.NDArray[Any]
 _MOST_CONSTANT = 1 << 26  # numbers; larger constants are weights, not operands to work out
 
+_BROADCASTING = frozenset("Add Sub Mul Div Pow Max Min Sum Where".split())
+#: Operators on constants that are run to know their result.
+_WORKED_OUT = _BROADCASTING | frozenset(
+    "Constant ConstantOfShape Identity Cast CastLike Reshape Unsqueeze Squeeze Transpose Flatten "
+    "Concat Slice Split Gather Expand Neg Sqrt Reciprocal Abs Exp Log Shape".split()
+)
 #: Operators that change values, but no axes: on the way to the first one that tells the layout.
 _ELEMENTWISE = frozenset(
     "Cast CastLike Identity Sub Add Mul Div Neg Sqrt Pow Clip Relu Dropout QuantizeLinear "
@@ -108,10 +115,10 @@ class Walk:
                 return None
             return np.asarray(library().numpy_helper.to_array(tensor))
         node = self.producers.get(name)
-        if node is None or any(_graphs_of(node)) or "Random" in node.op_type:
+        if node is None or node.op_type not in _WORKED_OUT or node.domain not in ("", "ai.onnx"):
             return None
         operands = {given: self.constant(given) for given in node.input if given}
-        if any(value is None for value in operands.values()):
+        if any(value is None for value in operands.values()) or _too_large(node, operands):
             return None
         return self._run(node, operands)[list(node.output).index(name)]
 
@@ -127,6 +134,26 @@ class Walk:
         except Exception:  # whatever an unusual operator raises: it is no constant that we know
             return [None] * len(node.output)
         return [r if isinstance(r, np.ndarray) else np.asarray(r) for r in results]
+
+
+def _too_large(node: Any, operands: dict[str, Any]) -> bool:
+    """Whether a result would be larger than any operand of a normalization: a trap, or weights."""
+    given = [operands[name] for name in node.input if name]
+    sizes = [int(value.size) for value in given]
+    if node.op_type == "ConstantOfShape":
+        size = math.prod(int(n) for n in given[0].ravel())
+    elif node.op_type == "Expand":
+        size = sizes[0] * math.prod(int(n) for n in given[1].ravel())
+    elif node.op_type == "Gather":
+        size = sizes[0] * sizes[1]
+    elif node.op_type in _BROADCASTING:
+        try:
+            size = math.prod(np.broadcast_shapes(*(value.shape for value in given)))
+        except ValueError:
+            return True
+    else:
+        size = sum(sizes)
+    return size > _MOST_CONSTANT
 
 
 def _graphs_of(node: Any) -> Iterator[Any]:
