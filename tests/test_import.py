@@ -923,49 +923,101 @@ def test_nothing_there(tmp_path):
 
 
 def channel_norm():
-    pictures = np.random.default_rng(9).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
-    return zm.standardize(zm.measure(pictures, "n h w c -> c", channels="RGB"))
+    return zm.standardize(zm.measure(PICTURES_8, "n h w c -> c", channels="RGB"))
 
 
-def table_norm():
-    return zm.min_max(zm.measure(rows()), -1, 1)
-
-
-@KERAS_QUIET
-@pytest.mark.parametrize(
-    ("target", "name"),
-    [
-        ("huggingface", "preprocessor_config.json"),
-        ("timm", "config.json"),
-        ("keras", "norm.keras"),
-    ],
+PICTURES_8 = np.random.default_rng(9).integers(0, 250, (3, 4, 5, 3), dtype=np.uint8)
+PROFILES = {
+    "pictures": lambda: zm.measure(PICTURES_8, "n h w c -> c", channels="RGB"),
+    "channels first": lambda: zm.measure(
+        PICTURES_8.transpose(0, 3, 1, 2), "n c h w -> c", channels="RGB"
+    ),
+    "blue first": lambda: zm.measure(PICTURES_8, "n h w c -> c", channels="BGR"),
+    "gray": lambda: zm.measure(PICTURES_8[..., :1], "n h w c -> c"),
+    "one number": lambda: zm.measure(PICTURES_8, "n h w c ->", channels="RGB"),
+    "floats": lambda: zm.measure(
+        (PICTURES_8 / 255).astype(np.float32), "n h w c -> c", channels="RGB", range=(0, 1)
+    ),
+    "12 bit": lambda: zm.measure(
+        PICTURES_8 * np.uint16(16), "n h w c -> c", channels="RGB", range=(0, 4095)
+    ),
+    "mean image": lambda: zm.measure(PICTURES_8, "n h w c -> h w c", channels="RGB"),
+    "table": lambda: zm.measure(rows()),
+}
+RECIPES = (
+    *(zm.zero_mean, zm.standardize, zm.mean_normalize, zm.max_abs),
+    lambda profile: zm.min_max(profile, -3, 10),
 )
-@pytest.mark.parametrize("recipe", [zm.zero_mean, zm.standardize, zm.min_max, zm.max_abs])
-def test_what_we_exported_comes_back_to_the_last_bit(tmp_path, target, name, recipe):
-    exporting = pytest.importorskip("zeromean.exporters.exporting")
-    pictures = np.random.default_rng(9).integers(0, 250, (3, 4, 5, 3), dtype=np.uint8)
-    norm = recipe(zm.measure(pictures, "n h w c -> c", channels="RGB"))
-    exporting.export(norm, target, tmp_path / name, verify=False)
-    assert import_normalizer(tmp_path / name) == norm
+JOURNEYS = [
+    ("huggingface", "preprocessor_config.json", "pictures"),
+    ("huggingface", "preprocessor_config.json", "channels first"),
+    ("huggingface", "preprocessor_config.json", "blue first"),
+    ("huggingface", "preprocessor_config.json", "gray"),
+    ("huggingface", "preprocessor_config.json", "one number"),
+    ("huggingface", "preprocessor_config.json", "floats"),
+    ("huggingface", "preprocessor_config.json", "12 bit"),
+    ("timm", "config.json", "pictures"),
+    ("timm", "config.json", "blue first"),
+    ("timm", "config.json", "floats"),
+    ("keras", "norm.keras", "pictures"),
+    ("keras", "norm.keras", "channels first"),
+    ("keras", "norm.keras", "floats"),
+    ("keras", "norm.keras", "mean image"),
+    ("keras", "norm.keras", "table"),
+    ("sklearn", "pipeline.json", "table"),
+    ("sklearn", "pipeline.json", "mean image"),
+]
 
 
 @KERAS_QUIET
-def test_a_table_through_keras_and_scikit_learn(tmp_path):
-    exporting = pytest.importorskip("zeromean.exporters.exporting")
-    norm = table_norm()
-    exporting.export(norm, "keras", tmp_path / "norm.keras", verify=False)
-    assert import_normalizer(tmp_path / "norm.keras") == norm
+@pytest.mark.parametrize(("target", "name", "data"), JOURNEYS)
+def test_what_we_exported_comes_back_to_the_last_bit(tmp_path, target, name, data):
+    """No warning either: rounding to the units of the file is no edit."""
+    for recipe in RECIPES:
+        norm = recipe(PROFILES[data]())
+        options = {"channels": "RGB"} if data == "blue first" else {}
+        made = zm.export(norm, target, tmp_path / name, verify=False, **options)
+        assert import_normalizer(tmp_path / name) == norm
+        if target in ("keras", "sklearn") and made.value is not None:
+            assert import_normalizer(made.value) == norm, "the object in Python says the same"
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("n_components", [None, 2])
+def test_whitening_through_scikit_learn(tmp_path, n_components):
     pytest.importorskip("sklearn", reason="needs scikit-learn")
-    for made in (norm, zm.standardize(zm.measure(rows()))):
-        path = tmp_path / "pipeline.json"
-        pipeline = exporting.export(made, "sklearn", path, verify=False).value
-        assert import_normalizer(pipeline) == import_normalizer(path) == made
+    norm = zm.whiten(zm.measure(rows(), covariance=True), n_components=n_components)
+    path = tmp_path / "pipeline.json"
+    pipeline = zm.export(norm, "sklearn", path, verify=False).value
+    assert import_normalizer(path) == norm == import_normalizer(pipeline)
+
+
+def test_our_own_json_is_loaded(tmp_path):
+    norm = channel_norm()
+    norm.save(tmp_path / "norm.json")
+    assert "zeromean.load" in error_of(tmp_path / "norm.json")
+    assert zm.load(tmp_path / "norm.json") == norm
+
+
+@pytest.mark.parametrize("top", [255, 4095, 65535])
+def test_without_our_document_the_plain_numbers_are_within_an_ulp(tmp_path, top):
+    pictures = PICTURES_8.astype(np.uint16) * (top // 255)
+    profile = zm.measure(pictures, "n h w c -> c", channels="RGB", range=(0, top))
+    norm = zm.standardize(profile)
+    path = tmp_path / "preprocessor_config.json"
+    zm.export(norm, "huggingface", path, verify=False)
+    config = json.loads(path.read_text())
+    del config["zeromean"]
+    plain = import_normalizer(config, range=(0, top))
+    assert (plain.units, plain.pattern) == (norm.units, norm.pattern)
+    for name in ("shift", "scale"):
+        ours = getattr(norm, name)
+        assert (np.abs(getattr(plain, name) - ours) <= np.spacing(ours)).all()
 
 
 def test_an_edited_file_gives_what_it_says_now(tmp_path):
-    exporting = pytest.importorskip("zeromean.exporters.exporting")
     path = tmp_path / "preprocessor_config.json"
-    exporting.export(channel_norm(), "huggingface", path, verify=False)
+    zm.export(channel_norm(), "huggingface", path, verify=False)
     config = json.loads(path.read_text())
     config["image_mean"] = [0.5, 0.5, 0.5]
     path.write_text(json.dumps(config))
