@@ -94,6 +94,21 @@ def test_keras_gives_the_exact_answer_within_the_bound(norm, bound):
     is_right(zm.export(norm, "keras"), bound)
 
 
+def wide(offset):
+    """400 columns of all sizes and signs, far from zero and near, float32."""
+    random = np.random.default_rng(11)
+    sizes = 10.0 ** random.uniform(-5, 6, 400)
+    data = sizes * random.normal(random.normal(0, 3, 400), 1, (50, 400))
+    profile = zm.measure(data.astype(np.float32))
+    return zm.min_max(profile, -1, 1) if offset else zm.standardize(profile)
+
+
+@pytest.mark.parametrize("offset", [False, True])
+def test_keras_keeps_its_bound_for_many_columns(offset):
+    library("keras", "torch")
+    is_right(zm.export(wide(offset), "keras"), 3.5 + offset)
+
+
 @pytest.mark.parametrize("layout", ["hwc", "chw"])
 @pytest.mark.parametrize("channels", ["", "RGB", "BGR"])
 @pytest.mark.parametrize("pattern", ["n h w c -> c", "n c h w -> c h w", "n h w c ->"])
@@ -279,6 +294,9 @@ def test_openvino_refuses_what_it_cannot_hold():
         )
     with pytest.raises(zm.UnitError, match=r"cannot hold a mean image: .* off by up to \d+ gray"):
         zm.export(rgb(pattern="n h w c -> h w c"), "openvino")
+    made = zm.export(rgb(pattern="n h w c -> h w c"), "openvino", approximate=True)
+    assert f"off by up to {made.approximation:.3g} in raw units" in made.text
+    assert made.verification is None or made.verification.ok
     with pytest.raises(zm.PatternError, match="takes pictures"):
         zm.export(zm.standardize(zm.measure(TABLE)), "openvino")
 
@@ -391,6 +409,7 @@ def test_one_scale_for_three_is_refused_with_its_error():
     made = zm.export(norm, "opencv", approximate=True)
     told = float(re.search(r"off by up to ([\d.]+) gray levels", str(caught.value))[1])
     assert made.approximation == pytest.approx(told, rel=1e-2)
+    assert f"off by up to {made.approximation:.3g} in raw units" in made.text
     x = probes(norm).astype(np.float64)
     value = made.value
     y = (x - np.array(value["mean"][:3])) * value["scalefactor"]

@@ -62,6 +62,14 @@ def test_pipelines_give_the_exact_answer_within_the_bound(kind, norm):
     assert made.approximation == 0
 
 
+@pytest.mark.parametrize("recipe", [zm.standardize, lambda p: zm.min_max(p, -1, 1)])
+def test_pipelines_keep_their_bound_for_many_columns(recipe):
+    """400 columns of all sizes and signs, far from zero and near."""
+    sizes = 10.0 ** R.uniform(-8, 8, 400)
+    norm = recipe(zm.measure(sizes * R.normal(R.normal(0, 3, 400), 1, (50, 400))))
+    assert zm.export(norm, "sklearn").verification.ok
+
+
 @pytest.mark.parametrize(("kind", "norm"), CASES)
 def test_pipelines_agree_with_the_normalizer(kind, norm):
     """In float64; both are within their bounds, so that they differ by no more than the sum."""

@@ -16,15 +16,18 @@ terms: one more.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from fractions import Fraction
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import PatternError, UnitError
-from zeromean.exporters.channels import Channels, channels_of, one_scale
+from zeromean.exporters.channels import Channels, channels_of, error_of, one_scale
 from zeromean.exporters.feeding import Fed, entering, moved
 from zeromean.exporters.forms import expected, form_of
 from zeromean.exporters.spelling import banner
@@ -36,6 +39,12 @@ if TYPE_CHECKING:
 _Floats = npt.NDArray[np.float64]
 _TITLE = "OpenCV blobFromImage"
 _HABIT = {3: "BGR", 4: "BGRA"}
+_NAMES = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
 _NATIVE = ("uint8", "float32")
 
 
@@ -47,14 +56,15 @@ def _make(norm: Normalizer, order: Order) -> Made:
     factor = reciprocals(std)[0]
     value = {"scalefactor": factor, "mean": padded(mean), **swapped(channels, order)}
     call = (
-        "cv2.dnn.blobFromImage(\n"
-        f"        image, scalefactor={factor!r}, size=size, mean={value['mean']!r},\n"
-        f"        swapRB={value['swapRB']}, crop=False\n    )"
+        "cv2.dnn.blobFromImage(\n        image,\n"
+        f"        scalefactor={factor!r},\n"
+        "        size=size,\n"
+        f"        mean={value['mean']!r},\n"
+        f"        swapRB={value['swapRB']},\n    )"
     )
-    made = written(norm, channels, order, _TITLE, call, value)
-    if lost and not reduced.lost:
+    if lost:
         lost = "one scale for each channel: it has one for all (opencv-params has one for each)"
-    return replace(made, lost=reduced.lost or lost)
+    return written(norm, replace(channels, lost=reduced.lost or lost), order, _TITLE, call, value)
 
 
 # ---------------------------------------------------------------- shared by both calls
@@ -164,7 +174,8 @@ def written(
     )
     image = "" if native else "    image = np.asarray(image, np.float32)\n"
     text = (
-        f'"""{banner(norm, order.name)}\n\nExpects {expects}.\nGives {gives}.\n"""\n\n'
+        f'"""{banner(norm, order.name)}\n\nExpects {expects}.\nGives {gives}.\n'
+        f'{approximated(norm, channels)}"""\n\n'
         f"import cv2\n{'' if native else 'import numpy as np' + chr(10)}\n\n"
         "def blob_of(image, size=None):\n"
         '    """The picture, of the (width, height) if given, as input of a network."""\n'
@@ -187,6 +198,23 @@ def written(
     )
 
 
+def approximated(norm: Normalizer, channels: Channels) -> str:
+    """A line for the file, with the error; empty where the numbers are those of the normalizer."""
+    if not channels.lost:
+        return ""
+    error = error_of(norm, channels.carried)
+    return f"Approximate: cannot hold {channels.lost}; off by up to {error:.3g} in raw units.\n"
+
+
+def _distribution() -> str:
+    """Under which of its four names OpenCV is installed."""
+    for name in _NAMES:
+        with contextlib.suppress(PackageNotFoundError):
+            metadata.version(name)
+            return name
+    return _NAMES[0]
+
+
 def run(made: Made, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Make a blob of each picture; its channels are back in the order that was measured."""
     assert isinstance(made, Fed)
@@ -207,12 +235,13 @@ def run(made: Made, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return blobs if made.own == "chw" else blobs.transpose(0, 2, 3, 1)
 
 
+DISTRIBUTION = _distribution()
 TARGET = Target(
     "opencv",
     _TITLE,
     (".py",),
     _make,
     run,
-    library="opencv-python-headless",
+    library=DISTRIBUTION,
     options=frozenset({"channels"}),
 )

@@ -11,7 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zeromean.exporters.opencv import found, lone, padded, reciprocals, run, swapped, written
+from zeromean.exporters.opencv import (
+    DISTRIBUTION,
+    found,
+    lone,
+    padded,
+    reciprocals,
+    run,
+    swapped,
+    written,
+)
 from zeromean.exporters.targets import Made, Order, Target
 
 if TYPE_CHECKING:
@@ -44,6 +53,6 @@ TARGET = Target(
     (".py",),
     _make,
     run,
-    library="opencv-python-headless",
+    library=DISTRIBUTION,
     options=frozenset({"channels"}),
 )

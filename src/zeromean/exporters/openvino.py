@@ -33,6 +33,7 @@ from zeromean.errors import PatternError
 from zeromean.exporters.channels import Channels, channels_of
 from zeromean.exporters.feeding import Fed, entering, turned
 from zeromean.exporters.forms import expected
+from zeromean.exporters.opencv import approximated
 from zeromean.exporters.spelling import banner
 from zeromean.exporters.targets import Made, Order, Target
 
@@ -54,7 +55,7 @@ _PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 def _make(norm: Normalizer, order: Order) -> Made:
     numbers = channels_of(norm, _TITLE, to_unit=False, declared=order.channels)
     fed, own, layout, places = turned(norm, _TITLE, order)
-    text = _text(fed, numbers, layout, order.name)
+    text = _text(fed, numbers, layout, order.name, approximated(norm, numbers))
     scope: dict[str, Any] = {}
     exec(compile(text, "exported.py", "exec"), scope)
     return Fed(
@@ -75,7 +76,7 @@ def _make(norm: Normalizer, order: Order) -> Made:
     )
 
 
-def _text(norm: Normalizer, numbers: Channels, layout: str, name: str) -> str:
+def _text(norm: Normalizer, numbers: Channels, layout: str, name: str, beside: str) -> str:
     element = _TYPES.get(norm.dtype)
     if element is None:
         raise PatternError(
@@ -87,7 +88,7 @@ def _text(norm: Normalizer, numbers: Channels, layout: str, name: str) -> str:
     tensor = {"hwc": "NHWC", "chw": "NCHW"}.get(layout, "NHW")
     model = "NHW" if layout == "hw" else "NCHW"
     return (
-        f'"""{banner(norm, name)}\n\nExpects {expected(norm)}.\n"""\n\n\n'
+        f'"""{banner(norm, name)}\n\nExpects {expected(norm)}.\n{beside}"""\n\n\n'
         f'def add_normalization(model, model_layout="{model}"):\n'
         '    """The OpenVINO model with one input, given raw pictures, not normalized ones.\n\n'
         "    model_layout is the order of the axes that it was made for.\n"
