@@ -6,13 +6,13 @@ import copy
 import itertools
 import warnings
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import small_network
 import zeromean as zm
 from strategies import seeds
 from zeromean.first_layer import Columns, bound_of, compared, correction_map, rounded
@@ -27,7 +27,6 @@ from torch import nn  # noqa: E402
 from zeromean.torch import fold, module  # noqa: E402
 from zeromean.torch.raw_layers import PadEach, padded  # noqa: E402
 
-CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10-train-5k"
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -335,7 +334,7 @@ def test_whitening_that_leaves_fewer_features():
 
 def test_measured_whitening_folds():
     """ZCA of colors that was measured; the folded weights take 0..255."""
-    pictures = pictures_of()
+    pictures = small_network.pictures()
     norm = zm.whiten(zm.measure(pictures, "n h w c -> c", covariance=True), "zca")
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
     x = torch.from_numpy(pictures[:8]).movedim(-1, 1)
@@ -746,44 +745,9 @@ def test_zm_fold_takes_modules():
 # ---------------------------------------------------------------- a trained network
 
 
-def pictures_of(count=300, classes=5):
-    """CIFAR-10 where it is there, else made pictures of as many classes; uint8."""
-    folders = sorted(CIFAR.glob("*/"))[:classes] if CIFAR.is_dir() else []
-    if folders:
-        from PIL import Image
-
-        files = [sorted(f.glob("*.png"))[: count // classes] for f in folders]
-        return np.stack([np.asarray(Image.open(p).convert("RGB")) for fs in files for p in fs])
-    rng = np.random.default_rng(0)
-    means = rng.uniform(40, 200, (classes, 1, 1, 1, 3))
-    made = means + 40 * rng.normal(size=(classes, count // classes, 32, 32, 3))
-    return np.clip(made, 0, 255).astype(np.uint8).reshape(-1, 32, 32, 3)
-
-
 @pytest.fixture(scope="module")
 def trained():
-    """A small network whose first convolution is 7 x 7 and padded with zeros; its normalizer."""
-    pictures, classes = pictures_of(), 5
-    norm = zm.standardize(zm.measure(pictures, "n h w c -> c"))
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 7, padding=3),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(8 * 16 * 16, classes),
-    )
-    x = norm.torch(layout="chw")(torch.from_numpy(pictures).movedim(-1, 1).contiguous())
-    labels = torch.arange(classes).repeat_interleave(len(pictures) // classes)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(4):
-        for batch in torch.randperm(len(x), generator=generator).split(64):
-            loss = nn.functional.cross_entropy(model(x[batch]), labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return model.eval(), norm, torch.from_numpy(pictures[::4]).movedim(-1, 1).contiguous(), x[::4]
+    return small_network.trained()
 
 
 @pytest.mark.parametrize("border", ["pad", "map"])

@@ -486,7 +486,11 @@ def _full_precision() -> Iterator[None]:
         yield
         return
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
+    try:
+        before = cudnn.allow_tf32, matmul.allow_tf32
+    except RuntimeError:  # set by PyTorch's newer interface, which does not let this one look
+        yield
+        return
     cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
         yield
