@@ -87,8 +87,8 @@ def test_a_program_is_within_its_bound(name):
 @pytest.mark.parametrize("name", PICTURES)
 def test_both_layouts_give_the_bits_of_the_normalizer(name, layout):
     norm = CASES[name]
-    made = zm.export(norm, "torch", layout=layout)
-    assert made.verification.ok
+    made = zm.export(norm, "torch", layout=layout, verify=norm.matrix is not None)
+    assert norm.matrix is None or made.verification.ok
     x = probes(norm)
     own_first = norm.pattern.axes[1] == ("c",)
     there = np.moveaxis(x, 1, -1) if own_first else x  # channels last
@@ -239,6 +239,19 @@ def test_a_state_is_checked_whole():
     short = targets.Made(save(tensors), None, "", "", CASES["channels"])
     with pytest.raises(RuntimeError, match="scale"):
         targets.target_named("torch-state").run(short, pictures())
+
+
+def test_without_pytorch_a_state_is_written_and_a_program_says_what_to_install(monkeypatch):
+    norm = CASES["channels"]
+    content = zm.export(norm, "torch-state", verify=False).content
+    for name in [n for n in sys.modules if n.split(".")[0] == "torch"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    state = zm.export(norm, "torch-state")
+    assert state.content == content
+    assert state.unverified == "PyTorch is not installed"
+    np.testing.assert_array_equal(state.value["shift"], norm.shift)
+    with pytest.raises(ImportError, match=r'pip install "zeromean\[torch\]"'):
+        zm.export(norm, "torch")
 
 
 # ---------------------------------------------------------------- on a GPU

@@ -134,15 +134,13 @@ def _run(made: Made, x: _Array) -> _Array:
 def _fed(picture: _Array) -> Any:
     """A Pillow picture, or a tensor of what Pillow has no kind for."""
     import torch
-    from PIL import Image
+    from torchvision.transforms.functional import to_pil_image
 
-    if picture.dtype == np.uint8 and picture.shape[-1] in (3, 4):
-        return Image.fromarray(picture)
-    if picture.dtype == np.uint8 and picture.shape[-1] == 1:
-        return Image.fromarray(picture[..., 0])
-    if picture.dtype == np.uint8:
-        raise CannotRun(f"Pillow has no pictures of {picture.shape[-1]} such channels")
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(picture, -1, 0)))
+    if picture.dtype != np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(picture, -1, 0)))
+    if picture.shape[-1] not in (1, 3, 4):
+        raise CannotRun(f"Pillow has no pictures of {picture.shape[-1]} channels")
+    return to_pil_image(picture)
 
 
 TARGET = Target(
