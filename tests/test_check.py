@@ -422,3 +422,91 @@ def test_the_command(files):
         result = files.invoke(main, ["check", "norm.json", "--model", name])
         assert result.exit_code == 2
         assert result.output.startswith(f"error: {name}: ")
+
+
+# ---------------------------------------------------------------- any chain of operators
+
+
+class Chain:
+    """A random chain of operators that are affine in each value, and its constants."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.nodes, self.constants, self.current = [], [], "x"
+        self.shape = [2, 3, 4, 5]
+
+    def constant(self, values):
+        self.constants.append(
+            numpy_helper.from_array(np.asarray(values), f"k{len(self.constants)}")
+        )
+        return self.constants[-1].name
+
+    def add(self, kind, inputs, **attributes):
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        self.current = name
+
+    def operand(self):
+        random = self.random
+        shape = [n if random.random() < 0.5 else 1 for n in self.shape]
+        values = random.uniform(0.5, 2, shape).astype(np.float32)
+        return self.constant(values if random.random() < 0.7 else values.flat[0])
+
+    def grow(self):
+        kind, axis = self.random.integers(0, 9), int(self.random.integers(0, 4))
+        if kind < 4:
+            self.add(["Sub", "Add", "Mul", "Div"][kind], [self.current, self.operand()])
+        elif kind == 4:
+            self.add("Sub", [self.operand(), self.current])
+        elif kind == 5:
+            perm = [int(i) for i in self.random.permutation(4)]
+            self.shape = [self.shape[i] for i in perm]
+            self.add("Transpose", [self.current], perm=perm)
+        elif kind == 6:
+            indices = self.constant(self.random.permutation(self.shape[axis]))
+            self.add("Gather", [self.current, indices], axis=axis)
+        elif kind == 7:
+            bounds = [self.constant(np.array([v])) for v in (-1, -100, axis, -1)]
+            self.add("Slice", [self.current, *bounds])
+        else:
+            self.take_apart(axis)
+
+    def take_apart(self, axis):
+        count, name = self.shape[axis], f"s{len(self.nodes)}"
+        parts = [f"{name}_{i}" for i in range(count)]
+        ones = self.constant(np.ones(count, np.int64))
+        self.nodes.append(helper.make_node("Split", [self.current, ones], parts, axis=axis))
+        for part in parts:
+            factor = self.constant(np.float32(self.random.uniform(0.5, 2)))
+            self.nodes.append(helper.make_node("Mul", [part, factor], [f"{part}m"]))
+        joined = [f"{parts[i]}m" for i in self.random.permutation(count)]
+        self.add("Concat", joined, axis=axis)
+
+    def model(self, last):
+        self.add(last, [self.current])
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("x", (2, 3, 4, 5)), (self.current, self.shape))
+        ]
+        graph = helper.make_graph(
+            self.nodes, "chain", values[:1], values[1:], initializer=self.constants
+        )
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(made, full_check=True)
+        self.nodes.pop()
+        return made
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_chain_is_followed_to_its_end(seed):
+    """Gain and bias give every value that the chain gives, whatever moved where."""
+    chain = Chain(seed)
+    for _ in range(seed % 7 + 1):
+        chain.grow()
+    inside = inspect(chain.model("Relu"))
+    assert inside.first == "Relu"
+    x = chain.random.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    chain.current = chain.nodes[-1].output[0]
+    y = onnx.reference.ReferenceEvaluator(chain.model("Identity")).run(None, {"x": x})[0]
+    ours = inside.gain * x + inside.bias
+    assert np.allclose(np.sort(ours.ravel()), np.sort(y.ravel()), rtol=1e-4, atol=1e-4)
