@@ -97,6 +97,8 @@ def test_in_front_of_a_model(kind, recipe):
         ("n h w c ->", RAW.astype(np.uint16) * 257),
         ("n h w -> h w", RAW[..., 0]),
         ("n d ->", RAW.reshape(5, -1).astype(np.int64)),
+        ("n d -> d", RAW.reshape(5, -1)[:, :9].astype(np.float16)),
+        ("n h w c -> c", RAW > 99),
     ],
 )
 def test_other_data_is_verified(pattern, x):
@@ -105,6 +107,18 @@ def test_other_data_is_verified(pattern, x):
     assert made.verification.ok, made
     assert made.verification.bound <= 8
     assert np.abs(run(made.content, raw=x) - norm(x)).max() < 1e-6
+
+
+def test_columns_of_several_dtypes_are_fed_as_float64():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pandas.DataFrame({"a": np.arange(5), "b": np.linspace(0, 1, 5)})
+    norm = zm.standardize(zm.measure(frame))
+    made = export(norm, "onnx")
+    assert made.verification.ok
+    assert made.expects.endswith("axes (n, d), as float64 input 'raw'")
+    assert (
+        np.abs(run(made.content, raw=frame.to_numpy(np.float64)) - norm(frame)).max().max() < 1e-6
+    )
 
 
 def test_the_verification_notices_wrong_numbers(monkeypatch):

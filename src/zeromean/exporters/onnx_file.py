@@ -84,7 +84,7 @@ def _alone(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any]) ->
     return InOnnx(
         model_bytes(model),
         model,
-        f"{_expected(norm, plan.axes, order)}, as input 'raw'",
+        f"{_expected(norm, plan.axes, order)}, as{_typed(norm, dtype)} input 'raw'",
         "float32, in the same layout, as output 'normalized'",
         bound=_bound(norm, dtype, plan.arithmetic),
         inner="normalized",
@@ -104,7 +104,8 @@ def _in_front(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any])
     return InOnnx(
         model_bytes(model),
         model,
-        f"{_expected(norm, axes_of(norm, placed['rank']), order)}, as input {placed['input']!r}",
+        f"{_expected(norm, axes_of(norm, placed['rank']), order)}, "
+        f"as{_typed(norm, dtype)} input {placed['input']!r}",
         f"what the model gives: {gives}",
         bound=_bound(norm, dtype, arithmetic_for(dtype)),
         notes=() if cast == "float32" else (f"normalized data is then cast to {cast}",),
@@ -119,12 +120,16 @@ def _expected(norm: Normalizer, axes: Axes, order: Order) -> str:
     return expected(norm, axes=" ".join(names))
 
 
+def _typed(norm: Normalizer, dtype: str) -> str:
+    return "" if dtype == norm.dtype else f" {dtype}"
+
+
 def _bound(norm: Normalizer, dtype: str, arithmetic: str) -> float:
     if arithmetic == "float64":
         return 1.0
     if norm.matrix is not None:
         return 2.0 * (norm.shift.size + 3)
-    bound = ulp_bound(norm, dtype, arithmetic)
+    bound = ulp_bound(norm, dtype, arithmetic) + (dtype == "bool")
     return 8.0 if math.isinf(bound) else math.ceil(bound * 100) / 100
 
 
@@ -139,6 +144,8 @@ def _run(made: Made, x: _Array) -> _Array:
         raise CannotRun(f"probes cannot have as many axes as the model wants ({made.expects})")
     model = _up_to(onnx.load_from_string(made.content), made.inner)
     value = model.graph.input[0]
+    if value.type.tensor_type.elem_type == element_type("bool"):  # probes lie between 0 and 1
+        value.type.tensor_type.elem_type = element_type("float32")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     if dtype.kind not in "biuf":
         raise CannotRun(f"runtimes take no {dtype} arrays from NumPy")
