@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+_HOWTO = "docs/howto/"
 _NEEDS = {
     "jinja2": ["docs/report.md", "src/zeromean/reporting"],
-    "pandas": ["docs/tables.md"],
+    "keras": [_HOWTO + "ship-tables.md"],
+    "onnx": ["src/zeromean/graphs", *(_HOWTO + p for p in ("ship-elsewhere.md", "ship-onnx.md"))],
+    "onnxruntime": [_HOWTO + "ship-onnx.md", _HOWTO + "ship-tables.md"],
+    "pandas": ["docs/tables.md", _HOWTO + "ship-tables.md"],
     "polars": ["docs/tables.md", "src/zeromean/tabular.py"],
     "pyarrow": ["docs/tables.md"],
-    "sklearn": ["src/zeromean/sklearn", "docs/sklearn.md"],
-    "torch": ["src/zeromean/torch", "docs/torch.md"],
+    "sklearn": [
+        "src/zeromean/sklearn",
+        "docs/sklearn.md",
+        *(_HOWTO + page for page in ("import.md", "ship-tables.md")),
+    ],
+    "torch": [
+        "src/zeromean/torch",
+        "docs/torch.md",
+        *(_HOWTO + page for page in ("fold.md", "ship-pytorch.md")),
+    ],
+    "transformers": [_HOWTO + "ship-huggingface.md"],
 }
 
 collect_ignore = [path for name, paths in _NEEDS.items() if not find_spec(name) for path in paths]
