@@ -2,9 +2,9 @@
 
 Order, arithmetic and bound are those of `opencv`. Two traps of `Image2BlobParams`: its scalefactor
 is a Scalar, so that a single number becomes (number, 0, 0, 0) and blackens the other channels,
-which is why all four are written; and `blobFromImagesWithParams`, given several pictures at once
-with `swapRB=True`, exchanges the scales back at every second picture in OpenCV 4 (they are swapped
-in place within the loop), which is why the call is that for one picture.
+which is why all four are written; and `blobFromImagesWithParams` of OpenCV 4.8, given several
+pictures at once with `swapRB=True`, exchanges the scales back at every second picture, which is why
+the call is that for one picture.
 """
 
 from __future__ import annotations
