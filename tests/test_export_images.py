@@ -134,6 +134,13 @@ array = scope["transform"](x).numpy()
 found["picture"] = compare(norm, x[None], np.moveaxis(y, 0, -1)[None], "float32")[0]
 found["same"] = bool((y == array).all())
 
+if "huggingface" in wanted:
+    from transformers import AutoImageProcessor
+
+    (folder / "processor").mkdir()
+    zm.export(norm, "huggingface", folder / "processor" / "preprocessor_config.json")
+    found["backend"] = AutoImageProcessor.from_pretrained(folder / "processor").backend
+
 import timm, timm.data
 model_folder = folder / "model"
 model_folder.mkdir()
@@ -163,6 +170,8 @@ def elsewhere(tmp_path_factory):
         command.append(str(SHIM))
     folder = tmp_path_factory.mktemp("elsewhere")
     wanted = {target: CARRIED[target] for target in ("torchvision", "timm")}
+    if importlib.util.find_spec("transformers"):
+        wanted["huggingface"] = CARRIED["huggingface"]
     for name in {name for names in wanted.values() for name in names}:
         CASES[name].save(folder / f"{name}.safetensors")
     (folder / "script.py").write_text(SCRIPT)
@@ -183,6 +192,16 @@ def test_torchvision_and_timm_are_within_their_bounds(elsewhere, target, name):
     assert found["ulp"] <= found["bound"] < 7, found
     assert found["by"].startswith(target)
     assert found["value"] == ("Compose" if target == "torchvision" else "dict")
+
+
+@pytest.mark.parametrize("name", CARRIED["huggingface"])
+def test_hugging_face_is_within_its_bound_beside_torchvision_too(elsewhere, name):
+    """There it computes by torchvision: other roundings, the larger bound of the two."""
+    pytest.importorskip("transformers")
+    found = elsewhere[f"huggingface: {name}"]
+    assert found["why"] == ""
+    assert found["ulp"] <= found["bound"]
+    assert elsewhere["backend"] == "torchvision"
 
 
 def test_torchvision_takes_pillow_pictures_and_arrays(elsewhere):

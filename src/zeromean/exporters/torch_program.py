@@ -2,7 +2,7 @@
 
 The program computes in float64 and rounds once, as the module does. Before the last rounding stand
 at most three of float64, or for whitening one for each term of a sum: 2^-53 of their sizes each,
-which is 2^-29 ulp of float32. With up to five million features, the result is within 0.51 ulp.
+which is 2^-29 ulp of float32. With up to two million features, the result is within 0.51 ulp.
 """
 
 from __future__ import annotations
