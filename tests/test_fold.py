@@ -658,6 +658,18 @@ def test_four_channels_for_three_are_refused():
         fold(small(), colors(4))
 
 
+def test_one_channel_for_three_is_refused():
+    """One number fits every axis, so lengths do not tell; gray pictures unshuffled are fine."""
+    gray = colors(1)
+    with pytest.raises(zm.PatternError, match=r"has 3 inputs, and the normalizer.s \(1,\)"):
+        fold(small(), gray)
+    with pytest.raises(zm.PatternError, match="keeps"):
+        fold(small(), gray, shape=(3, 8, 8))
+    model = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 2, 3, padding=1)).double()
+    x = raw(2, 1, 8, 6)
+    assert gap(fold(model, gray, shape=(1, 8, 6))(x), behind(model, gray, x)) < 1e-12
+
+
 def test_a_maximum_under_a_negative_scale_is_refused():
     model = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 4, 3))
     for norm in (colors(scale=np.array([1.0, -2.0, 3.0])), colors(matrix=mixing(3))):

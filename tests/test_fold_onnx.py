@@ -526,6 +526,13 @@ def test_four_channels_for_three_are_refused():
         fold_model(conv(), normalizer(kept=(4,)))
 
 
+def test_one_channel_for_three_is_refused():
+    """Also where height and width are open, which one number would fit."""
+    for shape in ((3, 9, 8), (3, "h", "w")):
+        with pytest.raises(zm.PatternError, match=r"takes inputs of shape \(3, .*keeps \(1,\)"):
+            fold_model(conv(shape, pads=[1] * 4), normalizer(kept=(1,)))
+
+
 def test_other_inputs_are_asked_about():
     layer = helper.make_node("Conv", ["x", "w"], ["c"], name="first")
     nodes = [layer, node("Add", ["c", "bias"], ["y"])]

@@ -100,6 +100,39 @@ class Entering:
                 "value under a matrix or a negative scale; normalize in front of the model instead"
             )
 
+    def check_channels(self, axis: int, what: str) -> None:
+        """Refuse the numbers of one channel for a convolution over another axis.
+
+        One number fits any axis, so lengths cannot tell that a picture of one channel was measured
+        and the model takes three.
+
+        Parameters
+        ----------
+        axis : int
+            Where the convolution's channels lie, from the end.
+        what : str
+            The layer, for the message.
+        """
+        count = self.index.shape[axis]
+        if self.norm.shift.size != 1 or not self.norm.kept_shape or count == 1:
+            return
+        own = self._sources(self.index.ndim + axis)
+        space = set().union(*map(self._sources, range(self.index.ndim + axis + 1, self.index.ndim)))
+        if own and not own & space:
+            raise PatternError(
+                f"{what} has {count} inputs, and the normalizer keeps 1 number for "
+                f"{' '.join(self.norm.pattern.kept)} under the pattern '{self.norm.pattern}'; "
+                "measure data of the model's kind, or one number for everything ('n h w c ->')"
+            )
+
+    def _sources(self, axis: int) -> set[int]:
+        """The axes of the input along which one moves along an axis of this tensor."""
+        ends = np.moveaxis(self.index, axis, 0)
+        first, second = ends[:-1], ends[1:]
+        known = (first >= 0) & (second >= 0)
+        places = (np.unravel_index(part[known], self.shape) for part in (first, second))
+        return {i for i, (a, b) in enumerate(zip(*places, strict=True)) if (a != b).any()}
+
     # ------------------------------------------------------------ the numbers
 
     def columns(self, axis: int, what: str, *, anywhere: bool = False) -> Columns:

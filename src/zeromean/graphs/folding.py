@@ -161,6 +161,8 @@ def _plan(
         start = entering(norm, choice, Wanted(_reduced(norm, known, choice), total))
         state, paddings = reached.enter(start)
         _check_width(reached, norm, start, state)
+        if total is None:
+            state.check_channels(reached.axis, reached.called)
         columns = state.columns(reached.axis, reached.called, anywhere=anywhere)
         return (start, state, paddings), columns
 

@@ -245,6 +245,8 @@ def _plan(
         start = entering(norm, choice, Wanted(known, total))
         state = found.enter(start)
         _check_width(found, norm, start, state)
+        if total is None:
+            state.check_channels(_axis(layer), found.called)
         columns = state.columns(_axis(layer), found.called, anywhere=anywhere)
         return (start, state, known), columns
 
