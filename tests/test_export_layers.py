@@ -139,12 +139,10 @@ def test_the_keras_layer_works_in_a_model(tmp_path):
 @pytest.mark.parametrize(("norm", "bound"), KERAS)
 def test_keras_comes_back_by_import(norm, bound, tmp_path):
     """From the file, whose document Keras passes over, and from the layer."""
-    from zeromean.importers.importing import import_normalizer
-
     made = zm.export(norm, "keras", tmp_path / "norm.keras", verify=False)
-    assert import_normalizer(tmp_path / "norm.keras") == norm
+    assert zm.import_normalizer(tmp_path / "norm.keras") == norm
     if made.value is not None:
-        assert import_normalizer(made.value) == norm
+        assert zm.import_normalizer(made.value) == norm
 
 
 def test_keras_files_are_plain_zip_archives():
