@@ -149,7 +149,7 @@ def test_a_tenth_more_is_another_normalization(name):
     found = check(other, model=SAME[name])
     assert "numbers" in found, found
     assert "by other numbers" in found["numbers"].sentence
-    assert "grey levels off" in found["numbers"].sentence
+    assert "gray levels off" in found["numbers"].sentence
 
 
 def test_the_size_of_the_difference_is_stated():
@@ -157,7 +157,7 @@ def test_the_size_of_the_difference_is_stated():
         "c = Sub (x, mean) z = Div (c, std)", vectors(NORM.shift + np.array([0, 5, 0]), NORM.scale)
     )
     sentence = check(NORM, model=shifted)["numbers"].sentence
-    assert "up to 5 grey levels off" in sentence
+    assert "up to 5 gray levels off" in sentence
     published = net(
         "c = Sub (x, mean) z = Div (c, std)", vectors(np.round(MEAN, 3), np.round(STD, 3))
     )

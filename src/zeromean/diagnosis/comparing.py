@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zeromean.normalizer import Normalizer
 
 _Floats = npt.NDArray[np.float64]
-_SAME = 0.002  # of the range: half a grey level of 255, as much as published numbers are rounded
+_SAME = 0.002  # of the range: half a gray level of 255, as much as published numbers are rounded
 _UNIT = 1.5  # numbers of data in 0..1 are not larger
 
 

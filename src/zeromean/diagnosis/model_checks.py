@@ -145,7 +145,7 @@ def _held(norm: Normalizer, inside: Inside) -> Iterator[Finding]:
             f"the model holds this very normalizer, {where}: give it {raw}, not normalized",
         )
         return
-    said = "of another kind" if difference is None else f"up to {difference:.4g} {_grey(norm)} off"
+    said = "of another kind" if difference is None else f"up to {difference:.4g} {_gray(norm)} off"
     yield Finding(
         "numbers",
         "warning",
@@ -230,7 +230,7 @@ def _twice(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -
     raw = f"raw data ({norm.units})"
     if compared.unit != 1:
         raw += f" divided by {compared.unit:g}"
-    off = f"within {compared.difference:.2g} {_grey(norm)}"
+    off = f"within {compared.difference:.2g} {_gray(norm)}"
     return Finding(
         "twice",
         "warning",
@@ -242,7 +242,7 @@ def _twice(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -
 
 def _others(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -> Finding:
     unit = "" if compared.unit == 1 else f" (for data in 0..1; here times {compared.unit:g})"
-    off = f", up to {compared.difference:.4g} {_grey(norm)} off"
+    off = f", up to {compared.difference:.4g} {_gray(norm)} off"
     return Finding(
         "numbers",
         "warning",
@@ -314,8 +314,8 @@ def _spread(scale: _Floats, std: _Floats) -> _Floats:
 # ---------------------------------------------------------------- words
 
 
-def _grey(norm: Normalizer) -> str:
-    return "grey levels" if norm.units.top in (255, 65535) else "units of the raw data"
+def _gray(norm: Normalizer) -> str:
+    return "gray levels" if norm.units.top in (255, 65535) else "units of the raw data"
 
 
 def _few(values: _Floats) -> str:

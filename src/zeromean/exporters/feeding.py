@@ -79,7 +79,8 @@ def turned(
     Raises
     ------
     PatternError
-        When there are no channels to lay out or to name.
+        When there are no channels to lay out or to name, and for a matrix, which would have to be
+        turned as well.
     UnitError
         When the named channels are others than those that were measured.
     """
@@ -93,6 +94,11 @@ def turned(
     differ = held and said != held and form.keeps != "one"  # one number fits any order
     places = tuple(held.index(letter) for letter in said) if differ else ()
     layout = order.layout or form.layout
+    if norm.matrix is not None and (places or layout != form.layout):
+        raise PatternError(
+            f"{title} would have to be fed the features in another order than the matrix of "
+            f"{norm.recipe} mixes them in; measure the data as the model will be given them"
+        )
     if said != held:
         norm = _with_order(norm, said, places)
     return _with_layout(norm, form.layout, layout), form.layout, layout, places

@@ -1,6 +1,6 @@
 r"""Writes float64 numbers so that float32 arithmetic loses next to nothing, also near zero.
 
-A mean rounded to float32 is wrong by up to 2⁻¹⁸ grey levels at 100; where x is close to the mean,
+A mean rounded to float32 is wrong by up to 2⁻¹⁸ gray levels at 100; where x is close to the mean,
 that is most of x - shift. So the shift is written as hi + lo, both float32, and subtracted in two
 steps.
 
