@@ -162,39 +162,46 @@ def written(
 ) -> Fed:
     """The file, and all that is the same for both calls."""
     picture = given(channels, order, title)
-    carried = channels.carried
-    feeds = "h w" if channels.form.layout == "hw" else "h w c"
-    expects = expected(norm, axes=feeds, order=picture or None)
+    gray = channels.form.layout == "hw"
+    expects = expected(norm, axes="h w" if gray else "h w c", order=picture or None)
     if picture[:3] == "BGR":
         expects += "; cv2.imread gives that"
-    native = norm.dtype in _NATIVE
-    free = len(channels) == 1 and channels.form.keeps == "one" and channels.form.layout != "hw"
-    gives = f"float32 (1, {'c' if free else len(channels)}, h, w)" + (
-        f", {channels.order}" if channels.order else ""
-    )
-    image = "" if native else "    image = np.asarray(image, np.float32)\n"
-    text = (
-        f'"""{banner(norm, order.name)}\n\nExpects {expects}.\nGives {gives}.\n'
-        f'{approximated(norm, channels)}"""\n\n'
-        f"import cv2\n{'' if native else 'import numpy as np' + chr(10)}\n\n"
-        "def blob_of(image, size=None):\n"
-        '    """The picture, of the (width, height) if given, as input of a network."""\n'
-        f"{image}    return {call}\n"
-    )
+    gives = _gives(channels)
     places: tuple[int, ...] = ()
     if picture != channels.order and channels.form.keeps != "one":
         places = (2, 1, 0, *range(3, len(channels)))
+    head = f"{banner(norm, order.name)}\n\nExpects {expects}.\nGives {gives}.\n"
     return Fed(
-        text.encode(),
+        _file(norm, head + approximated(norm, channels), call).encode(),
         value,
         expects,
         gives,
-        carried,
+        channels.carried,
         channels.lost,
         bound=3.5 + entering(norm) + bool(norm.offset.any()),
         own=channels.form.layout,
-        layout="hwc" if channels.form.layout != "hw" else "hw",
+        layout="hw" if gray else "hwc",
         places=places,
+    )
+
+
+def _gives(channels: Channels) -> str:
+    form = channels.form
+    any_number = len(channels) == 1 and form.keeps == "one" and form.layout != "hw"
+    shape = f"(1, {'c' if any_number else len(channels)}, h, w)"
+    return ", ".join(part for part in (f"float32 {shape}", channels.order) if part)
+
+
+def _file(norm: Normalizer, head: str, call: str) -> str:
+    """OpenCV 4 makes float32 of 8-bit pictures and of no others, so the file does."""
+    native = norm.dtype in _NATIVE
+    numpy = "" if native else "import numpy as np\n"
+    convert = "" if native else "    image = np.asarray(image, np.float32)\n"
+    return (
+        f'"""{head}"""\n\nimport cv2\n{numpy}\n\n'
+        "def blob_of(image, size=None):\n"
+        '    """The picture, of the (width, height) if given, as input of a network."""\n'
+        f"{convert}    return {call}\n"
     )
 
 

@@ -66,36 +66,38 @@ _Step = dict[str, Any]
 
 
 def _make(norm: Normalizer, order: Order) -> Made:
-    n = norm.shift.size
     _check_rows(norm)
     document = {
         "format": _FORMAT,
-        "n_features": n,
+        "n_features": norm.shift.size,
         "feature_names": list(norm.feature_names) or None,
         "steps": _steps(norm),
     }
     with contextlib.suppress(FormatError):  # more numbers than our own JSON holds
         document[KEY] = embedded(norm)
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    bound = 1.5 + bool(norm.offset.any()) if norm.matrix is None else 2.0 * n + 8
-    expects = (
-        f"float64 rows (n, {n}) of the data as measured"
-        if norm.units.range is None
-        else "float64 rows (n, {}) of values {:g}..{:g}".format(n, *norm.units.range)
-    )
-    if len(norm.pattern.kept) > 1:
-        expects += f", the axes ({', '.join(norm.pattern.kept)}) flattened in this order"
+    own = 1.5 if norm.matrix is None else 2.0 * norm.shift.size + 8
     value, notes = _value(text)
     return Made(
         text.encode(),
         value,
-        expects,
+        _expects(norm),
         "float64 rows; float32 rows stay float32",
         norm,
         arithmetic="float64",
-        bound=bound + _entering(norm),
+        bound=own + bool(norm.offset.any()) + _entering(norm),
         notes=notes,
     )
+
+
+def _expects(norm: Normalizer) -> str:
+    values = "of the data as measured"
+    if norm.units.range is not None:
+        values = "of values {:g}..{:g}".format(*norm.units.range)
+    rows = f"float64 rows (n, {norm.shift.size}) {values}"
+    if len(norm.pattern.kept) > 1:
+        rows += f", the axes ({', '.join(norm.pattern.kept)}) flattened in this order"
+    return rows
 
 
 def _check_rows(norm: Normalizer) -> None:
