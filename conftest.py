@@ -7,9 +7,11 @@ from importlib.util import find_spec
 _HOWTO = "docs/howto/"
 _NEEDS = {
     "jinja2": ["docs/report.md", "src/zeromean/reporting"],
-    "keras": [_HOWTO + "ship-tables.md"],
+    "cv2": [_HOWTO + "ship-pictures.md"],
+    "keras": [_HOWTO + "ship-tables.md", _HOWTO + "ship-pictures.md"],
     "onnx": ["src/zeromean/graphs", *(_HOWTO + p for p in ("ship-elsewhere.md", "ship-onnx.md"))],
     "onnxruntime": [_HOWTO + "ship-onnx.md", _HOWTO + "ship-tables.md"],
+    "openvino": [_HOWTO + "ship-pictures.md"],
     "pandas": ["docs/tables.md", _HOWTO + "ship-tables.md"],
     "polars": ["docs/tables.md", "src/zeromean/tabular.py"],
     "pyarrow": ["docs/tables.md"],

@@ -395,7 +395,10 @@ def test_targets_are_those_of_the_command():
         assert target.name == name
         assert target.title
         assert all(suffix.startswith(".") for suffix in target.suffixes)
-        assert target.options <= {"layout", "channels", "model", "existing"}
+        assert target.options <= {
+            *("layout", "channels", "model", "existing"),
+            *("input", "model_layout", "force"),
+        }
     help_text = CliRunner().invoke(main, ["export", "--help"]).output
     assert all(name in help_text for name in HOMES)
     with pytest.raises(zm.PatternError, match=r"no target 'tf'; the targets are torch, "):

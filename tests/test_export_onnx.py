@@ -173,3 +173,29 @@ def test_the_command(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, [*call[:4], "--model", "served.onnx", "-o", "again.onnx"])
     assert result.exit_code == 2
     assert "holds a normalizer of zeromean already" in result.output
+
+
+def test_what_belongs_to_a_model_needs_one():
+    for option in ({"input": "x"}, {"model_layout": "chw"}, {"force": True}):
+        with pytest.raises(zm.PatternError, match="says something of a model; give model= too"):
+            export(norm_of(), "onnx", **option)
+        with pytest.raises(zm.PatternError, match="does nothing for NumPy code"):
+            export(norm_of(), "numpy", **option)
+
+
+def test_options_of_the_model_reach_it():
+    """Twice normalized when forced; the layout and the input that were named."""
+    norm = norm_of()
+    once = export(norm, "onnx", model=net())
+    with pytest.raises(zm.UnitError, match="force=True"):
+        export(norm, "onnx", model=once.value)
+    two = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[n, a, b, d] left, float[n, a, b, d] right) => (float[n, a, b, d] y)
+        { y = Add (left, right) }"""
+    )
+    with pytest.raises(zm.PatternError):
+        export(norm, "onnx", model=two)
+    made = export(norm, "onnx", model=two, input="right", model_layout="chw")
+    y = run(made.content, left=np.zeros((5, 3, 6, 7), np.float32), right=RAW)
+    np.testing.assert_allclose(y, norm(RAW, layout="chw"), rtol=1e-6, atol=1e-6)

@@ -30,6 +30,13 @@ _WRONG = 1
     type=click.Path(exists=True, dir_okay=False),
     help="With onnx: put it in front of this.",
 )
+@click.option("--input", "input_", metavar="NAME", help="Of that model, if it has several.")
+@click.option(
+    "--model-layout",
+    type=click.Choice(["hwc", "chw"]),
+    help="Of the pictures that the model takes, where it leaves it open.",
+)
+@click.option("--force", is_flag=True, help="Also where the model normalizes by itself.")
 @click.option(
     "--approximate", is_flag=True, help="Accept a target that cannot hold the numbers exactly."
 )
@@ -45,6 +52,9 @@ def export(
     layout: str | None,
     channels: str,
     model: str | None,
+    input_: str | None,
+    model_layout: str | None,
+    force: bool,
     approximate: bool,
     no_verify: bool,
     quiet: bool,
@@ -58,7 +68,7 @@ def export(
       torchvision   transforms.v2 as Python code
       huggingface   preprocessor_config.json; an existing file is updated
       timm          pretrained_cfg in config.json; an existing file is updated
-      albumentations, keras, sklearn, openvino, opencv
+      albumentations, keras, sklearn, openvino, opencv, opencv-params
       onnx          a stand-alone model, or with --model in front of yours
       numpy, c, javascript    plain code without a framework
       markdown      a block for a model card
@@ -86,6 +96,9 @@ def export(
         layout=layout,
         channels=channels,
         model=model,
+        input=input_,
+        model_layout=model_layout,
+        force=force,
         approximate=approximate,
         verify=not no_verify,
         name=Path(numbers).name,

@@ -119,6 +119,9 @@ def export(
     layout: str | None = None,
     channels: str = "",
     model: Any = None,
+    input: str | None = None,
+    model_layout: str | None = None,
+    force: bool = False,
     approximate: bool = False,
     verify: bool = True,
     name: str = "",
@@ -141,6 +144,12 @@ def export(
         was not recorded, and reorders the numbers where it is another one.
     model : path or onnx.ModelProto, optional
         With "onnx": the model to put the normalization in front of.
+    input : str, optional
+        Which input of that model is meant, if it has several.
+    model_layout : {"hwc", "chw"}, optional
+        Of the pictures that the model takes, where neither its shapes nor its first layer tell.
+    force : bool
+        Also in front of a model that normalizes by itself already.
     approximate : bool
         Accept a target that cannot hold the numbers; the error stands in the result.
     verify : bool
@@ -180,11 +189,11 @@ def export(
         raise PatternError(_not_a_normalizer(norm))
     _check_frozen(norm)
     kind = target_named(target)
-    if layout not in (None, "hwc", "chw"):
-        raise PatternError(f"layout is {layout!r}; the choice is 'hwc', 'chw' or nothing")
-    check_options(kind, {"layout": layout, "channels": channels, "model": model})
+    asked = {"layout": layout, "channels": channels, "model": model, "input": input}
+    asked |= {"model_layout": model_layout, "force": force}
+    _check_asked(kind, asked)
     existing = _existing(path) if "existing" in kind.options else None
-    made = kind.make(norm, Order(layout, channels, model, existing, name))
+    made = kind.make(norm, Order(**asked, existing=existing, name=name))
     raw_unit = "gray levels" if norm.units.range is not None else "units of the data"
     error = _loss(norm, made, kind, approximate, raw_unit) if made.lost else 0.0
     verification, reason = _verify(kind, made) if verify else (None, "it was not asked for")
@@ -205,6 +214,18 @@ def export(
     if path is not None:
         result.save(path)
     return result
+
+
+def _check_asked(kind: Target, asked: dict[str, Any]) -> None:
+    for name in ("layout", "model_layout"):
+        if asked[name] not in (None, "hwc", "chw"):
+            raise PatternError(f"{name} is {asked[name]!r}; the choice is 'hwc', 'chw' or nothing")
+    check_options(kind, asked)
+    idle = [name for name in ("input", "model_layout", "force") if asked[name]]
+    if idle and asked["model"] is None:
+        raise PatternError(
+            f"{idle[0]}={asked[idle[0]]!r} says something of a model; give model= too"
+        )
 
 
 def _not_a_normalizer(given: Any) -> str:

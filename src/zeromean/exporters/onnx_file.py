@@ -95,7 +95,15 @@ def _alone(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any]) ->
 
 def _in_front(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any]) -> Made:
     layout = _LAYOUTS.get(order.layout or "")
-    model = merge(order.model, norm, input_dtype=dtype, layout=layout)
+    model = merge(
+        order.model,
+        norm,
+        input=order.input,
+        input_dtype=dtype,
+        layout=layout,
+        model_layout=_LAYOUTS.get(order.model_layout or ""),
+        force=order.force,
+    )
     held = described(model)
     assert held is not None
     placed = held[1]
@@ -205,6 +213,6 @@ TARGET = Target(
     _make,
     _run,
     library="onnxruntime" if find_spec("onnxruntime") else "onnx",
-    options=frozenset({"layout", "channels", "model"}),
+    options=frozenset({"layout", "channels", "model", "input", "model_layout", "force"}),
     text=False,
 )

@@ -47,6 +47,12 @@ class Order:
         The channel order that the target feeds, such as "RGB"; empty if not said.
     model : path or None
         A model to put the normalization in front of.
+    input : str or None
+        Which input of that model is meant.
+    model_layout : {"hwc", "chw"} or None
+        Of the pictures that the model takes, where it does not tell.
+    force : bool
+        Also where the model normalizes by itself.
     existing : bytes or None
         The file that is there already, for targets that update one in place.
     name : str
@@ -56,6 +62,9 @@ class Order:
     layout: str | None = None
     channels: str = ""
     model: Any = None
+    input: str | None = None
+    model_layout: str | None = None
+    force: bool = False
     existing: bytes | None = None
     name: str = ""
 
