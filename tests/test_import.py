@@ -148,6 +148,16 @@ def test_what_hugging_face_does_not_say_is_asked_for(config, options, words):
     assert all(word in text for word in words), text
 
 
+def test_nobody_can_say_another_order_than_that_in_which_a_system_feeds_pictures(tmp_path):
+    text = error_of(VIT, channels="BGR")
+    assert "feeds RGB" in text
+    assert "turn the channels of your data round" in text
+    path = written(tmp_path, blob_proto(), "mean.binaryproto")
+    assert "feeds BGR" in error_of(path, channels="RGB")
+    step = Normalize(MEAN, STD)  # torchvision decodes nothing here
+    assert import_normalizer(step, range=(0, 255), channels="BGR").units.channels == "BGR"
+
+
 def test_an_answer_is_taken():
     whole = import_normalizer(VIT)
     assert import_normalizer(without("rescale_factor"), range=(0, 255)) == whole

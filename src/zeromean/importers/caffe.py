@@ -46,6 +46,7 @@ def read(content: bytes, place: str, pattern: str | Pattern | None) -> Found:
         pattern=str(wanted),
         usual_range=(0, 255),
         channels=channels_of(image.shape[0], "BGR"),
+        feeds_them=True,
         recipe="zero_mean",
         precision="float32",
     )

@@ -196,12 +196,22 @@ def _channels(found: Found, told: Told) -> str:
             "channels='RGBA' (--channels RGBA) or what they are, or channels='' if they have no "
             "letters"
         )
+    if found.feeds_them and channels != found.channels and _reordered(channels, found.channels):
+        raise UnitError(
+            f"{found.place}: {found.title} feeds {found.channels}, so its numbers are in this "
+            f"order, and channels says {channels}; leave channels out, and turn the channels of "
+            "your data round"
+        )
     if channels and count is not None and found.channels != "" and len(channels) != count:
         raise UnitError(
             f"{found.place}: holds {count} numbers, and channels {channels!r} names "
             f"{len(channels)}; say what all the channels are, or mend the file"
         )
     return channels
+
+
+def _reordered(told: str, held: str | None) -> bool:
+    return bool(held) and sorted(told) == sorted(held or "")
 
 
 def _pattern(found: Found, told: Told) -> tuple[Pattern, tuple[int, ...]]:

@@ -45,6 +45,9 @@ class Found:
         The half sentence that says why the range must be told; empty if it need not be.
     channels : str or None
         None where it must be told.
+    feeds_them : bool
+        Whether the system decodes pictures to these channels itself, so that nobody can say another
+        order.
     dtype : str
         Of the raw data; empty where the range says it.
     recipe : str
@@ -69,6 +72,7 @@ class Found:
     usual_range: tuple[float, float] | None = None
     asks_range: str = ""
     channels: str | None = ""
+    feeds_them: bool = False
     dtype: str = ""
     recipe: str = "standardize"
     feature_names: tuple[str, ...] = ()

@@ -76,6 +76,7 @@ def read(config: Mapping[str, Any], place: str) -> Found:
         scale=scale,
         pattern="n h w c -> c" if shift.ndim else "n h w c ->",
         channels=_channels(config, shift.size, place),
+        feeds_them=True,
         document=document,
         **_units(config, minus, place),
     )

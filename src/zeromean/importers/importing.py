@@ -24,7 +24,7 @@ from zeromean.importers import (
 )
 from zeromean.importers.finishing import Told, check_agreement, finished
 from zeromean.importers.found import Found
-from zeromean.importers.opening import content_of, located
+from zeromean.importers.opening import ZIP, content_of, located
 from zeromean.normalizer import Normalizer
 from zeromean.pattern import Pattern
 
@@ -187,7 +187,7 @@ def _of_json(
 
 
 def _kind_of_bytes(content: bytes, place: str) -> str:
-    if content.startswith(b"PK\x03\x04"):
+    if content == ZIP:
         return "keras"
     if kaldi.is_statistics(content):
         return "kaldi"
@@ -207,7 +207,7 @@ def _of_bytes(
     content: bytes, place: str, kind: str, told: Told, options: Mapping[str, Any]
 ) -> Found:
     readers: dict[str, Callable[[], Found]] = {
-        "keras": lambda: keras.read_file(content, place, options["key"]),
+        "keras": lambda: keras.read_file(place, options["key"]),
         "kaldi": lambda: kaldi.read(content, place, options["key"], options["norm_vars"]),
         "caffe": lambda: caffe.read(content, place, told.pattern),
     }

@@ -8,7 +8,6 @@ Keras, so that none of its code runs.
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
 from collections import Counter
@@ -74,7 +73,7 @@ def _objects(thing: Any) -> Iterator[Config]:
     yield made
 
 
-def read_file(content: bytes, place: str, key: str | None) -> Found:
+def read_file(place: str, key: str | None) -> Found:
     """What a `.keras` file says at its front.
 
     Raises
@@ -85,7 +84,7 @@ def read_file(content: bytes, place: str, key: str | None) -> Found:
         Without h5py, with what to install, when the numbers are among the weights.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(place) as archive:
             held = set(archive.namelist())
             if "config.json" not in held:
                 raise FormatError(f"{place}: is a zip archive, but holds no config.json of Keras")
@@ -134,7 +133,7 @@ def _add_weights(layers: list[Config], archive: zipfile.ZipFile, place: str) -> 
             f"{place} keeps its numbers in model.weights.h5, which needs h5py: pip install h5py, "
             "or load the model with Keras and pass the layer"
         ) from None
-    with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as file:
+    with archive.open("model.weights.h5") as held, h5py.File(held, "r") as file:
         for layer in layers:
             group = file.get(f"{layer['path']}/vars") if "path" in layer else None
             if group is not None and {"0", "1"} <= set(group):

@@ -77,6 +77,7 @@ def _picture(count: int) -> dict[str, Any]:
         "usual_range": (0, 255) if count == 3 else None,
         "asks_range": "" if count == 3 else "its pictures do not have three channels",
         "channels": channels_of(count, "RGB"),
+        "feeds_them": True,
     }
 
 

@@ -37,6 +37,7 @@ _REFUSED = {
         "holds bare numbers without units: make a normalizer from the data with `zeromean measure`"
     ),
 }
+ZIP = b"PK\x03\x04"
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))
 
 
@@ -67,7 +68,7 @@ def located(source: str | os.PathLike[str]) -> list[Path]:
 
 
 def content_of(path: Path) -> Any:
-    """A JSON object as a dictionary, anything else as bytes.
+    """A JSON object as a dictionary, anything else as bytes; of a zip archive only the first four.
 
     Raises
     ------
@@ -77,7 +78,11 @@ def content_of(path: Path) -> Any:
         For a pickle under another name, or damaged JSON.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(len(ZIP))
+            if content == ZIP:
+                return content  # models have gigabytes
+            content += file.read()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
     if content.startswith(_PICKLES):

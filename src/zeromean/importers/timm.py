@@ -71,5 +71,6 @@ def read(config: Mapping[str, Any], place: str) -> Found:
         usual_range=(0, 255),
         pattern="n h w c ->" if one_for_all else "n h w c -> c",
         channels="RGB" if one_for_all and size and size[0] == 3 else channels_of(shift.size, "RGB"),
+        feeds_them=True,
         document=document,
     )
