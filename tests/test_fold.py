@@ -747,6 +747,17 @@ def test_a_model_of_one_size_is_not_verified_without_it():
     assert fold(model, colors(), shape=(3, 17, 13), verify=False).folding.difference is None
 
 
+def test_a_check_that_cannot_fail_is_no_check():
+    """A head of zeros gives the same for anything."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    nn.init.zeros_(model[3].weight)
+    record = fold(model, colors()).folding
+    assert record.difference is None
+    assert "the same for raw and for normalized probes" in record.sentence()
+
+
 def test_zm_fold_takes_modules():
     folded = zm.fold(small(), colors())
     assert folded.folding.fits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from zeromean.errors import FormatError
 from zeromean.normalizer import Normalizer
 
 _Array = npt.NDArray[Any]
+Bound = tuple[int, int]  # terms and digits, see `bound_of`
 #: What axes of any length are tried with, one after the other, until a model takes them.
 SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
 MOST_PROBED = 1 << 22  # numbers in one raw input that is only tried
@@ -111,10 +112,31 @@ class Folding:
                 f"{self.advice()}"
             )
 
-    def verified_by(self, what: str, difference: float, largest: float, bound: float) -> Folding:
-        """With the figures."""
-        numbers = {"difference": difference, "largest": largest, "bound": bound}
-        return replace(self, verified=what, **numbers)  # type: ignore[arg-type]
+    def verified_by(
+        self, what: str, runs: Sequence[tuple[_Array, _Array, _Array | None]], bound: Bound
+    ) -> Folding:
+        """With the figures, if they can tell.
+
+        Parameters
+        ----------
+        what : str
+            Who ran the models.
+        runs : sequence of (ndarray, ndarray, ndarray or None)
+            Outputs of the model for normalized probes, of the folded one for raw probes, and of
+            the model for raw probes, where it takes them.
+        bound : Bound
+        """
+        if not runs:
+            return replace(self, verified="not verified: the model's outputs are no floats")
+        difference, largest = compared((a, b) for a, b, _ in runs)
+        allowed = bound_of(largest, *bound)
+        unnormalized = [(a, c) for a, _, c in runs if c is not None]
+        if unnormalized and compared(unnormalized)[0] <= allowed and difference <= allowed:
+            return replace(
+                self,
+                verified="not verified: the model gives the same for raw and for normalized probes",
+            )
+        return replace(self, verified=what, difference=difference, largest=largest, bound=allowed)
 
 
 def _few(values: tuple[float, ...]) -> str:

@@ -150,7 +150,10 @@ def _plan(
     name: str | None,
 ) -> _Plan:
     walk = Runnable(model)
-    value = chosen_input(walk, name)
+    try:
+        value = chosen_input(walk, name)
+    except PatternError as error:  # there, the input's name is given by another option
+        raise PatternError(str(error).replace("with input=", "with name=")) from None
     _check_input(value)
     reached = first_layer(walk, value.name)
     anywhere = border == "map" and reached.is_convolution

@@ -26,10 +26,8 @@ from zeromean.first_layer import (
     Lengths,
     Probes,
     Wanted,
-    bound_of,
     check_options,
     chosen,
-    compared,
     correction_map,
     entering,
     guesses,
@@ -445,11 +443,13 @@ def _verified(record: Folding, model: nn.Module, folded: nn.Module, plan: _Plan)
         raw = raw.to(weight.dtype).to(weight.device)
         try:
             with _evaluating(model), _evaluating(folded), torch.no_grad(), _full_precision():
-                pairs = list(zip(_leaves(model(before(raw))), _leaves(folded(raw)), strict=True))
+                normalized = before(raw)
+                runs = [_leaves(model(normalized)), _leaves(folded(raw))]
+                runs.append(_leaves(model(raw)) if raw.shape == normalized.shape else [])
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             reason = error
             continue
-        return _with_figures(record, pairs, weight)
+        return _with_figures(record, runs, weight)
     warnings.warn(
         f"the folded model is not verified: no input of the tried shapes runs ({reason}); give "
         "shape=, the shape of one raw input",
@@ -459,14 +459,12 @@ def _verified(record: Folding, model: nn.Module, folded: nn.Module, plan: _Plan)
     return record
 
 
-def _with_figures(record: Folding, pairs: list[tuple[Tensor, Tensor]], weight: Tensor) -> Folding:
-    arrays = [(_exact(a), _exact(b)) for a, b in pairs if a.is_floating_point()]
-    if not arrays:
-        return record
-    difference, largest = compared(arrays)  # type: ignore[arg-type]
-    terms = weight[0].numel()
-    bound = bound_of(largest, terms, _DIGITS[weight.dtype])
-    return record.verified_by(f"PyTorch on {weight.device}", difference, largest, bound)
+def _with_figures(record: Folding, runs: list[list[Tensor]], weight: Tensor) -> Folding:
+    plain: list[Any] = runs[2] or [None] * len(runs[0])
+    by_output = zip(runs[0], runs[1], plain, strict=True)
+    arrays = [tuple(map(_exact, held)) for held in by_output if held[0].is_floating_point()]
+    bound = weight[0].numel(), _DIGITS[weight.dtype]
+    return record.verified_by(f"PyTorch on {weight.device}", arrays, bound)  # type: ignore[arg-type]
 
 
 @contextmanager
