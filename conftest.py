@@ -23,7 +23,7 @@ _NEEDS = {
     "torch": [
         "src/zeromean/torch",
         "docs/torch.md",
-        *(_HOWTO + page for page in ("fold.md", "ship-pytorch.md")),
+        *(_HOWTO + p for p in ("fold.md", "ship-pictures.md", "ship-pytorch.md", "ship-tables.md")),
     ],
     "transformers": [_HOWTO + "ship-huggingface.md"],
 }

@@ -133,7 +133,8 @@ def export(
     norm : Normalizer
     target : str
         "torch", "torch-state", "torchvision", "huggingface", "timm", "albumentations", "keras",
-        "sklearn", "onnx", "openvino", "opencv", "numpy", "c", "javascript" or "markdown".
+        "sklearn", "onnx", "openvino", "opencv", "opencv-params", "numpy", "c", "javascript" or
+        "markdown".
     path : path, optional
         Where to write the file. A Hugging Face or timm configuration that is there already is
         updated: only what belongs to normalization changes.

@@ -42,7 +42,8 @@ class Form:
     @property
     def channel_axis(self) -> str:
         """The name of the channels' axis; empty where there is none."""
-        return {"hwc": self.axes[-1], "chw": self.axes[1]}.get(self.layout, "")
+        place = {"hwc": -1, "chw": 1}.get(self.layout)
+        return "" if place is None else self.axes[place]
 
 
 def form_of(norm: Normalizer) -> Form:

@@ -99,8 +99,9 @@ def _values(norm: Normalizer) -> _Array:
 
 
 def _dtype_of(norm: Normalizer) -> np.dtype[Any]:
-    name = norm.dtype.split(",")[0]
-    return np.dtype(np.float32 if name in ("bfloat16", "bool") else name)
+    """One that holds what every column holds; columns of a table may differ."""
+    names = (np.float32 if n in ("bfloat16", "bool") else n for n in norm.dtype.split(","))
+    return np.result_type(*names)
 
 
 def _ends(norm: Normalizer, dtype: np.dtype[Any]) -> tuple[Any, Any]:
