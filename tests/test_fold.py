@@ -759,10 +759,12 @@ def test_a_check_that_cannot_fail_is_no_check():
 
 
 def test_zm_fold_takes_modules():
-    folded = zm.fold(small(), colors())
+    folded = zm.fold(small(), colors(), layer="0")
     assert folded.folding.fits
     with pytest.raises(zm.PatternError, match="saved by torch"):
         zm.fold(small(), colors(), path="folded.onnx")
+    with pytest.raises(zm.PatternError, match="named by layer='0'"):
+        zm.fold(small(), colors(), name="0")
 
 
 # ---------------------------------------------------------------- a trained network

@@ -537,7 +537,7 @@ def test_other_inputs_are_asked_about():
     layer = helper.make_node("Conv", ["x", "w"], ["c"], name="first")
     nodes = [layer, node("Add", ["c", "bias"], ["y"])]
     model = model_of(nodes, {"w": weights(4, 3, 3, 3)}, (3, 9, 8), inputs=["bias"])
-    with pytest.raises(zm.PatternError, match="'x', 'bias'.*say so with name="):
+    with pytest.raises(zm.PatternError, match=r"'x', 'bias'.*say so with name="):
         fold_model(model, normalizer())
     _, record = fold_model(model, normalizer(), name="x")
     assert record.verified.startswith("not verified")
@@ -624,6 +624,8 @@ def test_files(tmp_path):
     expected = run(model, normalized(norm, x, "chw"))
     folded = onnx.load(tmp_path / "folded.onnx")
     assert np.abs(run(folded, x) - expected).max() < 3e-6 * np.abs(expected).max()
+    with pytest.raises(zm.PatternError, match="layer is for modules"):
+        zm.fold(tmp_path / "model.onnx", norm, layer="first")
     with pytest.raises(zm.SourceError, match="no such model file"):
         zm.fold(tmp_path / "none.onnx", norm)
 

@@ -23,6 +23,7 @@ def fold(
     border: str = "pad",
     input: str = "float",
     name: str | None = None,
+    layer: str | None = None,
     verify: bool = True,
 ) -> Any:
     """A copy of a model that takes raw data: the normalizer is in its first layer's weights.
@@ -53,8 +54,9 @@ def fold(
     input : {"float", "uint8"}
         "uint8": the copy takes integers and casts them first.
     name : str, optional
-        Of an ONNX model's input, where it has several; of a module's first layer, where it cannot
-        be traced (see `zeromean.torch.fold`).
+        Of an ONNX model's input, where it has several.
+    layer : str, optional
+        Of a module's first layer, where the module cannot be traced; see `zeromean.torch.fold`.
     verify : bool
         Compare both on probes: raw data in the normalizer's range, its ends included.
 
@@ -98,9 +100,15 @@ def fold(
                 "path is where an ONNX model is written; a module is given back, to be saved by "
                 "torch.save(folded.state_dict(), path)"
             )
+        if name is not None:
+            raise PatternError(
+                f"name is of an ONNX model's input; a module's layer is named by layer='{name}'"
+            )
         from zeromean.torch import fold as fold_module
 
-        return fold_module(model, norm, layer=name, **options)
+        return fold_module(model, norm, layer=layer, **options)
+    if layer is not None:
+        raise PatternError("layer is for modules; in an ONNX model the first layer is found")
     from zeromean.graphs.folding import fold_model
     from zeromean.graphs.model_files import read_model, write_model
 
