@@ -600,6 +600,26 @@ def test_near_zero_is_said_only_where_all_features_are():
 # ---------------------------------------------------------------- parts
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_note_of_a_narrow_figure_fits_under_it(language):
+    """Below the last panel and its captions, and not wider than the figure."""
+    spiked = np.full((40, 8, 8, 3), 255, np.uint8)
+    spiked[:10] = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3))
+    figure = zm.measure(spiked, "n h w c -> c", channels="RGB").plot("three")
+    charts.relabel(figure, texts.load(language).get("figure", {}).get("pairs", []))
+    with charts._settings():
+        narrow = charts.stacked(figure)
+        narrow.draw_without_rendering()
+        (note,) = [text for text in narrow.texts if text.get_va() == "bottom" and text.get_text()]
+        box = note.get_window_extent()
+        captions = [text for axes in narrow.axes for text in axes.texts if text.get_text()]
+        others = [text.get_window_extent() for text in captions]
+    assert len(note.get_text()) > 30
+    assert box.x1 <= narrow.bbox.width
+    assert all(box.y1 <= other.y0 for other in others)
+    assert box.y0 >= 0
+
+
 def test_svg_text_stays_text_and_colors_follow_the_theme(profile):
     svg = charts.as_svg(profile.plot("three"), "a", "Three of them")
     assert "<text" in svg

@@ -297,6 +297,13 @@ def test_no_column_of_a_study_is_cut_off(show, with_study, language, scheme):
         assert way == "local, local, scroll, scroll"
 
 
+def test_the_figure_with_pictures_keeps_its_paper_in_the_dark(show, with_study):
+    """Its words are dark, so what lies behind them must not be."""
+    page = show(scheme="dark", name="-study")
+    paper = page.evaluate("getComputedStyle(document.querySelector('.paper')).backgroundColor")
+    assert paper == "rgb(253, 252, 250)"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_shadow_is_at_the_side_where_it_goes_on(show, with_study, scheme):
     """It is seen: the last pixels of a table that goes on differ from those of one that ends."""

@@ -154,8 +154,10 @@ def test_a_study_has_its_tables_figures_and_controls(study, profile, language):
         assert number in text
     for key in ("softmax_gd", "relu_sgd"):
         assert words.texts[f"benchmark.{key}"] in text
-    assert words.plain("study.at_least", number=words.times(17.0)) in text
+    at_least = words.plain("study.at_least", number=words.times(17.0))
+    assert " ".join(at_least.split()) in text
     assert words.texts["study.edge"] in text
+    assert text.count(words.texts["study.bounds"]) == 1
     assert words.texts["study.verdict_not_shown"] in text
     assert "6e-11" in text
     assert text.count(words.texts["study.smoothed"]) == 1  # under the net, not under softmax
@@ -204,7 +206,7 @@ def test_nulls_and_losses_are_told_as_plainly(study):
 
 def test_a_bound_is_no_number(study):
     text = said(with_main(study, bound="at least"))
-    assert "≥ 14.8×, each side" in text
+    assert "≥\N{NO-BREAK SPACE}14.8×, each side" in text
     assert "are bounds, not numbers, and have no interval" in text
     assert "14.8× [" in said(study)
     assert "14.8× [" not in text
@@ -216,14 +218,15 @@ def test_a_bound_has_no_interval_in_any_table(study, language):
     words = Words(language)
     rows = {}
     for bound in ("", "at least", "at most", "unknown"):
-        table, remarks = studies._benchmark(
-            with_main(study, bound=bound).benchmarks[0], study, words
-        )
+        open_end = with_main(study, bound=bound)
+        table, _ = studies._benchmark(open_end.benchmarks[0], open_end, words)
         rows[bound] = table.rows[1]
-        assert (words("study.bounds") in remarks) == bool(bound)
-    assert rows[""][2] == f"{words.times(14.8)} [13.3, 16.3]"
-    assert rows["at least"][2] == f"≥ {words.times(14.8)}"
-    assert rows["at most"][2] == f"≤ {words.times(14.8)}"
+        alone = replace(open_end, benchmarks=open_end.benchmarks[:1])
+        assert bool(studies._about_bounds(alone, words)) == bool(bound)
+    number = words.times(14.8)
+    assert rows[""][2] == f"{number} [13.3, 16.3]"
+    assert rows["at least"][2] == f"≥\N{NO-BREAK SPACE}{number}"
+    assert rows["at most"][2] == f"≤\N{NO-BREAK SPACE}{number}"
     assert rows["unknown"][2] == words.plain("study.unknown")
     assert not re.search(r"\d", rows["unknown"][2])
 

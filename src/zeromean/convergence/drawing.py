@@ -71,8 +71,8 @@ def _rates(study: Study) -> Figure:
     panels = [(name, curves) for name, curves in panels if len(curves) > 1][:6]
     note = (
         "Every dot a seed, lines their medians; ring: the rate that counts; x: target not reached "
-        "by most seeds. Centering lets a side use a higher rate. A linear model trained on all "
-        "samples at once gains little at one small rate; nets may gain at one rate as well."
+        "by most seeds. Right above each other: both sides at one and the same rate. What is "
+        "gained beyond that is gained by a higher rate."
     )
     return rate_curves(panels, title=f"Updates against learning rate: {_where(study)}", note=note)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -98,6 +99,16 @@ def as_pixels(figure: Figure) -> Figure:
     return figure
 
 
+def _fold_note(figure: Figure, most: int) -> int:
+    """Break the note at the foot of a figure for a narrow screen; how many lines it has."""
+    notes = [text for text in figure.texts if text.get_text() and text.get_va() == "bottom"]
+    for note in notes:
+        words = " ".join(note.get_text().split())
+        wide = any(ord(letter) > 0x2E80 for letter in words)  # Chinese letters take two places
+        note.set_text(textwrap.fill(words, most // 2 if wide else most))
+    return max((note.get_text().count("\n") + 1 for note in notes), default=0)
+
+
 def _drawn(figure: Figure) -> str:
     """What matplotlib writes, with text as text."""
     buffer = io.StringIO()
@@ -133,7 +144,8 @@ def stacked(figure: Figure, width: float = 4.4, panel: float = 2.4) -> Figure:
     panels = figure.axes
     handles, labels = panels[0].get_legend_handles_labels()
     top = 0.55 + 0.22 * len(labels)
-    below, gap = 1.25, 1.45  # inches under the last panel, and between two
+    lines = _fold_note(figure, int(width * 13))
+    below, gap = 1.1 + 0.16 * lines, 1.45  # inches under the last panel, and between two
     height = top + len(panels) * panel + (len(panels) - 1) * gap + below
     figure.set_layout_engine("none")
     figure.set_size_inches(width, height)
@@ -143,6 +155,8 @@ def stacked(figure: Figure, width: float = 4.4, panel: float = 2.4) -> Figure:
         handles, labels, loc="upper left", bbox_to_anchor=(0.05, 1 - 0.1 / height),
         frameon=False, fontsize=10, labelcolor=INK, handlelength=2.6, borderaxespad=0,
     )  # fmt: skip
+    for text in figure.texts:
+        text.set_y(0.1 / height if text.get_va() == "bottom" else text.get_position()[1])
     for index, axes in enumerate(panels):
         bottom = height - top - (index + 1) * panel - index * gap
         axes.set_position((0.09, bottom / height, 0.86, panel / height))

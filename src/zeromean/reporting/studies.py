@@ -30,6 +30,7 @@ class Story:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     settings: Any = ""
+    bounds: Any = ""
 
 
 def story(study: Study, words: Words, pairs: Any) -> Story:
@@ -44,6 +45,7 @@ def story(study: Study, words: Words, pairs: Any) -> Story:
         signs=_signs(study, words),
         left_out=[translated(text, pairs) for text in study.left_out],
         notes=[translated(text, pairs) for text in study.notes],
+        bounds=_about_bounds(study, words),
         settings=words(
             "study.settings",
             size=settings.size,
@@ -52,6 +54,12 @@ def story(study: Study, words: Words, pairs: Any) -> Story:
             budget=f"{settings.budget:g}",
         ),
     )
+
+
+def _about_bounds(study: Study, words: Words) -> Any:
+    """What ≥ and ≤ mean, where they occur."""
+    outcomes = [outcome for benchmark in study.benchmarks for outcome in benchmark.outcomes]
+    return words("study.bounds") if any(outcome.bound for outcome in outcomes) else ""
 
 
 def headline(study: Study, words: Words) -> list[Any]:
@@ -211,8 +219,6 @@ def _rate(outcome: Outcome) -> str:
 
 def _remarks(benchmark: Benchmark, study: Study, predicts: bool, words: Words) -> list[Any]:
     said: list[Any] = []
-    if any(outcome.bound for outcome in benchmark.outcomes):
-        said.append(words("study.bounds"))
     if any(outcome.edge for outcome in benchmark.outcomes):
         said.append("† " + words("study.edge"))
     for outcome in benchmark.outcomes:
