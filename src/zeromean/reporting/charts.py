@@ -101,7 +101,11 @@ def as_pixels(figure: Figure) -> Figure:
 
 def _fold_note(figure: Figure, most: int) -> int:
     """Break the note at the foot of a figure for a narrow screen; how many lines it has."""
-    notes = [text for text in figure.texts if text.get_text() and text.get_va() == "bottom"]
+    notes = [
+        text
+        for text in figure.texts
+        if text.get_text() and text.get_verticalalignment() == "bottom"
+    ]
     for note in notes:
         words = " ".join(note.get_text().split())
         wide = any(ord(letter) > 0x2E80 for letter in words)  # Chinese letters take two places
@@ -156,7 +160,9 @@ def stacked(figure: Figure, width: float = 4.4, panel: float = 2.4) -> Figure:
         frameon=False, fontsize=10, labelcolor=INK, handlelength=2.6, borderaxespad=0,
     )  # fmt: skip
     for text in figure.texts:
-        text.set_y(0.1 / height if text.get_va() == "bottom" else text.get_position()[1])
+        text.set_y(
+            0.1 / height if text.get_verticalalignment() == "bottom" else text.get_position()[1]
+        )
     for index, axes in enumerate(panels):
         bottom = height - top - (index + 1) * panel - index * gap
         axes.set_position((0.09, bottom / height, 0.86, panel / height))
