@@ -14,8 +14,8 @@ padding stays raw zero, each output has the bias of the weights that lie inside 
 from __future__ import annotations
 
 from zeromean.first_layer.arithmetic import Columns, correction_map, rounded
-from zeromean.first_layer.entering import (
-    Entering,
+from zeromean.first_layer.entering import Entering
+from zeromean.first_layer.inputs import (
     Lengths,
     Wanted,
     check_options,

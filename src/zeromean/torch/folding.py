@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from zeromean.errors import FormatError, PatternError, ZeromeanWarning
+from zeromean.errors import FormatError, PatternError
 from zeromean.first_layer import (
     MOST_PROBED,
     SIZES,
@@ -24,7 +22,6 @@ from zeromean.first_layer import (
     Entering,
     Folding,
     Lengths,
-    Probes,
     Wanted,
     check_options,
     chosen,
@@ -33,13 +30,13 @@ from zeromean.first_layer import (
     guesses,
 )
 from zeromean.normalizer import Normalizer
+from zeromean.torch.fold_running import DIGITS, exact, verified
 from zeromean.torch.normalizing import Normalize
 from zeromean.torch.raw_layers import MAPPED, PADDED, Cast, PadEach
 from zeromean.torch.single_rounding import rounded
 from zeromean.torch.tracing import CONVOLUTIONS, Found, first_layer
 
 _Floats = npt.NDArray[np.float64]
-_DIGITS = {torch.float16: 11, torch.bfloat16: 8, torch.float32: 24, torch.float64: 53}
 
 
 def fold(
@@ -135,7 +132,7 @@ def fold(
         folded = nn.Sequential(OrderedDict(parts))
         folded.training = model.training
     if verify:
-        record = _verified(record, model, folded, plan)
+        record = verified(record, model, folded, plan.norm, plan.found.layer.weight, plan.shapes())
         record.check()
     setattr(folded, "folding", record)  # noqa: B010  # a record is no submodule
     return folded
@@ -168,7 +165,7 @@ def _check_layer(model: nn.Module, found: Found) -> None:
         )
     if "weight" not in layer._parameters:
         raise FormatError(f"the weights of {what} are computed (pruning?); make them plain first")
-    if layer.weight.dtype not in _DIGITS:
+    if layer.weight.dtype not in DIGITS:
         raise FormatError(
             f"{what} has weights of {layer.weight.dtype}; fold before quantizing, or convert the "
             "model to float32"
@@ -360,7 +357,7 @@ def _mapped(layer: Any, plan: _Plan, pads: list[list[int]]) -> Folding:
             "shape=(3, 224, 224), or use border='pad'"
         )
     image = plan.state.constant_image()
-    weight, bias = _exact(layer.weight), _exact(layer.bias)
+    weight, bias = exact(layer.weight), exact(layer.bias)
     assert weight is not None
     if layer.padding_mode != "zeros":
         image, pads = _padded_image(layer, image), [[0, 0] for _ in pads]
@@ -391,7 +388,7 @@ def _padded_image(layer: Any, image: _Floats) -> _Floats:
 
 def _rewrite(layer: Any, columns: Columns, groups: int, what: str, *, biased: bool = True) -> None:
     """New weights and bias in place of the old."""
-    weight, bias = _exact(layer.weight), _exact(layer.bias)
+    weight, bias = exact(layer.weight), exact(layer.bias)
     assert weight is not None
     _assign(layer, "weight", columns.weights(weight, groups), layer.weight, what)
     if biased:
@@ -409,101 +406,13 @@ def _assign(layer: Any, name: str, values: _Floats, like: Tensor, what: str) -> 
         setattr(layer, name, nn.Parameter(made, requires_grad=like.requires_grad))
 
 
-def _exact(parameter: Tensor | None) -> _Floats | None:
-    if parameter is None:
-        return None
-    exact: _Floats = parameter.detach().to("cpu", torch.float64).numpy()
-    return exact.copy()  # of float64 it would be the parameter itself, which is about to change
-
-
 def _like(values: _Floats, like: Tensor, what: str) -> Tensor:
     """float64 as a tensor of the weights' dtype and device, rounded once."""
-    exact = torch.from_numpy(np.ascontiguousarray(values))
-    made = rounded(exact, like.dtype)
+    wide = torch.from_numpy(np.ascontiguousarray(values))
+    made = rounded(wide, like.dtype)
     if not bool(made.isfinite().all()):
         raise FormatError(
             f"folding into {what} gives numbers up to {np.abs(values).max():.3g}, which "
             f"{like.dtype} cannot hold; fold into a float32 model and convert it afterwards"
         )
     return made.to(like.device)
-
-
-# ---------------------------------------------------------------- the proof
-
-
-def _verified(record: Folding, model: nn.Module, folded: nn.Module, plan: _Plan) -> Folding:
-    """With the largest difference on probes, at the first size that the model takes."""
-    weight = plan.found.layer.weight
-    layout = "chw" if plan.layout == "chw" else None
-    before = Normalize(plan.norm, dtype=weight.dtype, layout=layout, check_units=False)
-    before = before.to(weight.device)
-    reason: Exception | None = None
-    for shape in plan.shapes():
-        raw = torch.from_numpy(np.ascontiguousarray(Probes.of(plan.norm, shape, plan.layout).raw))
-        raw = raw.to(weight.dtype).to(weight.device)
-        try:
-            with _evaluating(model), _evaluating(folded), torch.no_grad(), _full_precision():
-                normalized = before(raw)
-                runs = [_leaves(model(normalized)), _leaves(folded(raw))]
-                runs.append(_leaves(model(raw)) if raw.shape == normalized.shape else [])
-        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-            reason = error
-            continue
-        return _with_figures(record, runs, weight)
-    warnings.warn(
-        f"the folded model is not verified: no input of the tried shapes runs ({reason}); give "
-        "shape=, the shape of one raw input",
-        ZeromeanWarning,
-        stacklevel=3,
-    )
-    return record
-
-
-def _with_figures(record: Folding, runs: list[list[Tensor]], weight: Tensor) -> Folding:
-    plain: list[Any] = runs[2] or [None] * len(runs[0])
-    by_output = zip(runs[0], runs[1], plain, strict=True)
-    arrays = [tuple(map(_exact, held)) for held in by_output if held[0].is_floating_point()]
-    bound = weight[0].numel(), _DIGITS[weight.dtype]
-    return record.verified_by(f"PyTorch on {weight.device}", arrays, bound)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode, and back to what each module was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Without TF32, whose 11 digits would hide what is looked for."""
-    if not torch.cuda.is_available():
-        yield
-        return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    try:
-        before = cudnn.allow_tf32, matmul.allow_tf32
-    except RuntimeError:  # set by PyTorch's newer interface, which does not let this one look
-        yield
-        return
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
-
-
-def _leaves(output: Any) -> list[Tensor]:
-    """The tensors in what a model returns."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, list | tuple):
-        return [leaf for part in output for leaf in _leaves(part)]
-    return []
