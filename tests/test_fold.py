@@ -632,6 +632,9 @@ REFUSED = {
     "ConvTranspose2d '0', which is no Linear or Conv": lambda: nn.Sequential(
         nn.ConvTranspose2d(3, 4, 3)
     ),
+    r"DataParallel wraps the model; fold what is inside, model\.module": lambda: nn.DataParallel(
+        small()
+    ),
     "zeromean normalizer in it already": lambda: nn.Sequential(
         module(colors(), layout="chw"), nn.Conv2d(3, 4, 3)
     ),
@@ -690,6 +693,8 @@ def test_quantized_weights_are_refused():
 def test_numbers_that_are_not_known_are_refused():
     with pytest.raises(zm.PatternError, match="SampleNormalizer"):
         fold(small(), zm.per_sample(zm.standardize, "n h w c -> n"))
+    with pytest.raises(zm.PatternError, match="a str has others"):
+        fold(small(), "norm.json")
     with pytest.raises(zm.PatternError, match="keeps the samples"):
         fold(nn.Sequential(nn.Linear(6, 4)), normalizer("n d -> n d", (5, 6)))
 

@@ -56,18 +56,22 @@ def check_options(norm: Normalizer, border: str, input: str) -> None:
     Raises
     ------
     PatternError
-        For another word.
+        For another word, and for normalizers without numbers of their own.
     UnitError
         When the normalizer was measured on something else than 0..255.
     """
+    if not isinstance(norm, Normalizer):
+        raise PatternError(
+            f"folding needs the numbers of one Normalizer, which a recipe makes of a profile; a "
+            f"{type(norm).__name__} has others for each sample or group, or none"
+        )
     if border not in BORDERS:
         raise PatternError(f"border is {border!r}; choose 'pad' or 'map'")
     if input not in INPUTS:
         raise PatternError(f"input is {input!r}; choose 'float' or 'uint8'")
-    units = getattr(norm, "units", None)
-    if input == "uint8" and units is not None and units.range not in (None, (0, 255)):
+    if input == "uint8" and norm.units.range not in (None, (0, 255)):
         raise UnitError(
-            f"uint8 data is 0..255, but the normalizer was measured on {norm.dtype} {units}; "
+            f"uint8 data is 0..255, but the normalizer was measured on {norm.dtype} {norm.units}; "
             "measure uint8 data, or leave the input float"
         )
 
@@ -83,13 +87,8 @@ def layouts_of(norm: Normalizer, layout: str | None) -> tuple[str, ...]:
     Raises
     ------
     PatternError
-        For another layout, and for normalizers without numbers of their own.
+        For another layout, and for numbers of samples.
     """
-    if not isinstance(norm, Normalizer):
-        raise PatternError(
-            f"folding needs numbers that are known beforehand; {type(norm).__name__} has none. "
-            "Give a Normalizer, which a recipe makes of a profile"
-        )
     if norm.pattern.keeps_first:
         raise PatternError(
             f"the pattern '{norm.pattern}' keeps the samples; a model needs the same numbers for "

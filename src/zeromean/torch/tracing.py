@@ -48,6 +48,11 @@ _AFFINE: set[Any] = {operator.sub, operator.truediv, operator.mul, operator.add,
 _AFFINE |= {operator.itruediv, operator.imul, operator.iadd, torch.sub, torch.div, torch.mul}
 _AFFINE |= {torch.add, "sub", "div", "mul", "add", "sub_", "div_", "mul_", "add_"}
 _AS_FUNCTIONS = frozenset(["conv1d", "conv2d", "conv3d", "linear"])
+_WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
 _BY_NAME = "or name the layer that takes the raw input: layer='...'"
 
 
@@ -207,6 +212,12 @@ def first_layer(model: nn.Module, name: str | None) -> Found:
 
 def _traced(model: nn.Module) -> fx.Graph:
     """The graph of a module: of its parts too, else of its own `forward`."""
+    inner = _WRAPPERS.get(type(model).__name__)
+    if inner is not None:
+        raise FormatError(
+            f"{type(model).__name__} wraps the model; fold what is inside, model.{inner}, and wrap "
+            "that again"
+        )
     reason: Exception | None = None
     for leaves in (False, True):
         try:
