@@ -21,8 +21,8 @@ def pictures(count=300, classes=5):
         files = [sorted(f.glob("*.png"))[: count // classes] for f in folders]
         return np.stack([np.asarray(Image.open(p).convert("RGB")) for fs in files for p in fs])
     rng = np.random.default_rng(0)
-    means = rng.uniform(40, 200, (classes, 1, 1, 1, 3))
-    made = means + 40 * rng.normal(size=(classes, count // classes, 32, 32, 3))
+    means = rng.uniform(100, 150, (classes, 1, 1, 1, 3))
+    made = means + 60 * rng.normal(size=(classes, count // classes, 32, 32, 3))
     return np.clip(made, 0, 255).astype(np.uint8).reshape(-1, 32, 32, 3)
 
 
