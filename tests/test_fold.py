@@ -67,7 +67,7 @@ def behind(model, norm, x, layout="chw"):
     """What the model gives for normalized data."""
     dtype = next(model.parameters()).dtype
     moves = len(norm.pattern.axes) >= 3 and norm.pattern.axes[-1] == ("c",)
-    return model(module(norm, dtype=dtype, layout=layout if moves else None)(x))
+    return model(module(norm, dtype=dtype, layout=layout if moves else None).to(x.device)(x))
 
 
 def raw(*shape, seed=1, dtype=torch.float64):

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from zeromean.errors import FormatError, PatternError
 from zeromean.first_layer import Entering
-from zeromean.graphs.model_files import library
 from zeromean.graphs.walking import Use, Walk, attribute
 
 _Array = npt.NDArray[Any]
@@ -33,40 +32,13 @@ _FLOATS = ("float16", "float32", "float64")
 _IN_FRONT = "put the normalizer in front of the model instead"
 
 
-class Runnable(Walk):
-    """A walk that can run single operators on arrays, by `onnx.reference`."""
-
-    def run(self, node: Any, operands: dict[str, _Array]) -> list[_Array]:
-        """What an operator makes of arrays; raises whatever the reference does.
-
-        Parameters
-        ----------
-        node : onnx.NodeProto
-        operands : dict of str to ndarray
-            By the names of its inputs.
-        """
-        onnx = library()
-        opsets = [onnx.helper.make_opsetid(d, v) for d, v in self._opsets.items()]
-        single = onnx.helper.make_function(  # a node alone would be read as of the newest opset
-            "zeromean", "step", list(operands), list(node.output), [node], opsets
-        )
-        results = onnx.reference.ReferenceEvaluator(single).run(None, operands, attributes={})
-        return [np.asarray(result) for result in results]
-
-    def _run(self, node: Any, operands: dict[str, Any]) -> list[Any]:
-        try:
-            return list(self.run(node, operands))
-        except Exception:  # whatever an unusual operator raises: it is no constant that we know
-            return [None] * len(node.output)
-
-
 @dataclass(frozen=True, eq=False)
 class Reached:
     """The first layer of a model, and the operators in front of it.
 
     Attributes
     ----------
-    walk : Runnable
+    walk : Walk
     source : str
         The input.
     steps : list of onnx.NodeProto
@@ -75,7 +47,7 @@ class Reached:
         Conv, Gemm or MatMul.
     """
 
-    walk: Runnable
+    walk: Walk
     source: str
     steps: list[Any]
     layer: Any
@@ -242,12 +214,12 @@ class Reached:
         return self._run(node, known)
 
 
-def first_layer(walk: Runnable, source: str) -> Reached:
+def first_layer(walk: Walk, source: str) -> Reached:
     """The first layer that an input meets.
 
     Parameters
     ----------
-    walk : Runnable
+    walk : Walk
     source : str
         Name of the input.
 

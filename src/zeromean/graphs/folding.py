@@ -25,7 +25,7 @@ from zeromean.first_layer import (
 )
 from zeromean.graphs import metadata
 from zeromean.graphs.editing import Editor
-from zeromean.graphs.first_operations import Reached, Runnable, first_layer
+from zeromean.graphs.first_operations import Reached, first_layer
 from zeromean.graphs.inspecting import chosen as chosen_input
 from zeromean.graphs.model_files import library
 from zeromean.graphs.verifying import verified
@@ -149,7 +149,7 @@ def _plan(
     border: str,
     name: str | None,
 ) -> _Plan:
-    walk = Runnable(model)
+    walk = Walk(model)
     try:
         value = chosen_input(walk, name)
     except PatternError as error:  # there, the input's name is given by another option

@@ -122,18 +122,29 @@ class Walk:
             return None
         return self._run(node, operands)[list(node.output).index(name)]
 
-    def _run(self, node: Any, operands: dict[str, _Array | None]) -> list[_Array | None]:
+    def _run(self, node: Any, operands: dict[str, Any]) -> list[_Array | None]:
         """Run one operator; nothing where the reference does not know it."""
-        onnx = library()
-        opsets = [onnx.helper.make_opsetid(domain, v) for domain, v in self._opsets.items()]
-        try:  # as a function, since a node alone would be read as of the newest opset
-            single = onnx.helper.make_function(
-                "zeromean", "constant", list(operands), list(node.output), [node], opsets
-            )
-            results = onnx.reference.ReferenceEvaluator(single).run(None, operands, {})
+        try:
+            return list(self.run(node, operands))
         except Exception:  # whatever an unusual operator raises: it is no constant that we know
             return [None] * len(node.output)
-        return [r if isinstance(r, np.ndarray) else np.asarray(r) for r in results]
+
+    def run(self, node: Any, operands: dict[str, _Array]) -> list[_Array]:
+        """What an operator makes of arrays, by `onnx.reference`; raises whatever that does.
+
+        Parameters
+        ----------
+        node : onnx.NodeProto
+        operands : dict of str to ndarray
+            By the names of its inputs.
+        """
+        onnx = library()
+        opsets = [onnx.helper.make_opsetid(domain, v) for domain, v in self._opsets.items()]
+        single = onnx.helper.make_function(  # a node alone would be read as of the newest opset
+            "zeromean", "step", list(operands), list(node.output), [node], opsets
+        )
+        results = onnx.reference.ReferenceEvaluator(single).run(None, operands, attributes={})
+        return [np.asarray(result) for result in results]
 
 
 def _too_large(node: Any, operands: dict[str, Any]) -> bool:
