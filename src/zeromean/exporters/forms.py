@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import PatternError
+from zeromean.graphs.splitting import plain_shift
 
 if TYPE_CHECKING:
     from zeromean.normalizer import Normalizer
@@ -103,13 +103,7 @@ def plain_numbers(norm: Normalizer) -> tuple[_Floats, _Floats]:
     -------
     shift, scale : ndarray of float64, kept shape
     """
-    if not norm.offset.any():
-        return norm.shift, norm.scale
-    parts = zip(
-        *(getattr(norm, n).ravel().tolist() for n in ("shift", "scale", "offset")), strict=True
-    )
-    shift = [float(Fraction(a) - Fraction(o) * Fraction(s)) for a, s, o in parts]
-    return np.array(shift).reshape(norm.shift.shape), norm.scale
+    return plain_shift(norm)[0], norm.scale
 
 
 def broadcastable(norm: Normalizer, title: str) -> tuple[int, ...]:
