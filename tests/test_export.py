@@ -22,7 +22,13 @@ from zeromean.exporters.probing import compare, probes
 from zeromean.exporters.targets import HOMES, CannotRun, Made, Target, target_named
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
-TOOLS = {"numpy": "python3", "c": "gcc", "javascript": "node", "markdown": "python3"}
+TOOLS = {
+    "numpy": "python3",
+    "c": "gcc",
+    "javascript": "node",
+    "markdown": "python3",
+    "json": "python3",
+}
 CODE = [
     pytest.param(name, marks=pytest.mark.skipif(not shutil.which(tool), reason=f"no {tool} here"))
     for name, tool in TOOLS.items()
@@ -73,6 +79,47 @@ def test_code_gives_the_exact_answer_rounded_once(target, pattern, dtype):
 
 
 @pytest.mark.parametrize("target", [p for p in CODE if p.values[0] != "markdown"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_code_of_few_channels(target, channels):
+    """One channel leaves nothing to broadcast over, and must not become an empty reshape."""
+    gray = zm.standardize(zm.measure(PICTURES[..., :channels], "n h w c -> c"))
+    assert zm.export(gray, target).verification.ulp <= 0.51
+
+
+@pytest.mark.parametrize("target", [p for p in CODE if p.values[0] != "markdown"])
+def test_code_of_a_table_whose_columns_differ(target):
+    """Columns of int64 and float64: nothing narrower than double holds them."""
+    random = np.random.default_rng(2)
+    table = {
+        "age": random.integers(18, 80, 60),
+        "income": random.lognormal(10, 0.5, 60),
+        "share": random.random(60),
+    }
+    norm = zm.standardize(zm.measure(pytest.importorskip("pandas").DataFrame(table)))
+    assert norm.dtype == "int64,float64,float64"
+    made = zm.export(norm, target)
+    assert made.verification.ulp <= 0.51
+    if target == "c":
+        assert "(const double *x, float *y" in made.text
+
+
+@pytest.mark.parametrize("target", CODE[:3])
+@pytest.mark.parametrize("pattern", ["n h w c -> c", "n h w c -> h w c", "n c h w -> c"])
+def test_code_for_another_order(target, pattern):
+    """Channels and layout as the place of serving has them; the answers are the same."""
+    data = PICTURES.transpose(0, 3, 1, 2) if pattern.startswith("n c") else PICTURES
+    norm = rgb(pattern, data=np.ascontiguousarray(data))
+    made = zm.export(norm, target, channels="BGR", layout="chw")
+    assert made.expects == "uint8 0..255, BGR, axes (n, c, h, w)"
+    assert made.verification.ulp <= 0.51
+    with pytest.raises(zm.UnitError, match="no reordering"):
+        zm.export(norm, target, channels="XYZ")
+    whitened = zm.whiten(zm.measure(PICTURES, "n h w c -> c", covariance=True, channels="RGB"))
+    with pytest.raises(zm.PatternError, match="another order than the matrix"):
+        zm.export(whitened, target, channels="BGR")
+
+
+@pytest.mark.parametrize("target", [p for p in CODE if p.values[0] != "markdown"])
 @pytest.mark.parametrize(
     ("pattern", "keep"), [("n h w c -> c", 2), ("n c h w -> c", None), ("n d -> d", 3)]
 )
@@ -80,6 +127,30 @@ def test_code_mixes_features(target, pattern, keep):
     profile = zm.measure(shaped(pattern, "uint8"), pattern, covariance=True)
     norm = zm.whiten(profile, "pca", n_components=keep)
     assert zm.export(norm, target).verification.ulp <= 0.51
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here")
+def test_c_counts_values_with_a_matrix_too(tmp_path):
+    """The call that the documentation shows stays within its memory for every recipe."""
+    import subprocess
+
+    from zeromean.exporters.c_header import compiled
+
+    program = """#include <stdio.h>
+#include "exported.h"
+int main(void) { uint8_t x[105]; float y[105 + 105]; size_t i;
+for (i = 0; i < 210; ++i) y[i] = 7.0f;
+if (fread(x, 1, 105, stdin) != 105) return 1;
+zeromean_normalize(x, y, 5 * 7 * 3);
+for (i = 105; i < 210; ++i) if (y[i] != 7.0f) return 2;
+return fwrite(y, 4, 105, stdout) != 105; }"""
+    profile = zm.measure(PICTURES, "n h w c -> c", covariance=True)
+    for norm in (zm.standardize(profile), zm.whiten(profile, "zca")):
+        (folder := tmp_path / norm.recipe).mkdir()
+        run = compiled(zm.export(norm, "c").content, program, folder)
+        y = subprocess.run([run], input=PICTURES[0].tobytes(), capture_output=True, check=True)
+        values = np.frombuffer(y.stdout, np.float32).reshape(5, 7, 3)
+        np.testing.assert_array_equal(values, norm(PICTURES[0]))
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here")
@@ -417,8 +488,10 @@ def test_what_is_no_normalizer_is_refused():
 
 
 def test_idle_options_are_refused():
-    with pytest.raises(zm.PatternError, match="layout='chw' does nothing for NumPy code"):
-        zm.export(rgb(), "numpy", layout="chw")
+    with pytest.raises(
+        zm.PatternError, match=r"layout='chw' \(--layout\) does nothing for Model card"
+    ):
+        zm.export(rgb(), "markdown", layout="chw")
     with pytest.raises(zm.PatternError, match="the choice is 'hwc', 'chw'"):
         zm.export(rgb(), "numpy", layout="nchw")
 
@@ -466,7 +539,8 @@ def test_command_writes_and_prints(tmp_path):
     printed = run(tmp_path / "norm.json", "--to", "numpy")
     assert printed.exit_code == 0
     assert printed.stdout == zm.export(rgb(), "numpy", name="norm.json").text
-    assert "NumPy code: expects uint8 0..255, RGB, axes (n, h, w, c)" in printed.stderr
+    assert "NumPy code: standardize, (x - [" in printed.stderr
+    assert "expects uint8 0..255, RGB, axes (n, h, w, c)" in printed.stderr
     assert "verified by numpy" in printed.stderr
     made = run(
         tmp_path / "train.json",
@@ -507,6 +581,53 @@ def test_command_ends_with_1_when_the_numbers_are_wrong(tmp_path, monkeypatch):
     found = run(tmp_path / "norm.json", "--to", "numpy")
     assert found.exit_code == 1
     assert "do not use it" in found.output
+
+
+def test_command_wants_to_know_the_method_of_a_profile(tmp_path):
+    """Zero-mean by default would ship a model other numbers than it was trained with."""
+    zm.measure(PICTURES, "n h w c -> c", channels="RGB").save(tmp_path / "train.json")
+    asked = run(tmp_path / "train.json", "--to", "numpy")
+    assert asked.exit_code == 2
+    assert "train.json is a profile: say what the model was trained with" in asked.output
+
+
+def test_command_does_not_write_over_what_it_reads(tmp_path):
+    rgb().save(tmp_path / "norm.json")
+    before = (tmp_path / "norm.json").read_bytes()
+    wrong = run(tmp_path / "norm.json", "--to", "json", "-o", tmp_path / "." / "norm.json")
+    assert wrong.exit_code == 2
+    assert "is what is read" in wrong.output
+    assert (tmp_path / "norm.json").read_bytes() == before
+
+
+def test_our_own_file_comes_back(tmp_path):
+    zm.export(rgb(), "json", tmp_path / "norm.json")
+    assert zm.load(tmp_path / "norm.json") == rgb()
+
+
+def test_the_recipe_and_its_numbers_are_said():
+    profile = zm.measure(PICTURES, "n h w c -> c", covariance=True, channels="RGB")
+    few = ", ".join(f"{v:.5g}" for v in profile.mean)
+    lines = {
+        zm.zero_mean: f"NumPy code: zero mean, x - [{few}]",
+        zm.whiten: f"NumPy code: whiten pca, (x - [{few}]) by a matrix of 3 x 3",
+        lambda p: zm.min_max(p, -1, 1): "NumPy code: min max, (x - 0) / [127, 127, 127.5] + -1",
+    }
+    for recipe, line in lines.items():
+        assert zm.export(recipe(profile), "numpy").lines[0] == line
+
+
+def test_gray_levels_are_those_of_a_display():
+    """An error of 0..1 data is not in gray levels: there it would be 255 times as large."""
+    units = {np.uint8: "gray levels", np.float32: "units of the raw data"}
+    for dtype, unit in units.items():
+        data = PICTURES.astype(dtype) / (1 if dtype == np.uint8 else 255)
+        norm = zm.standardize(
+            zm.measure(
+                data.astype(dtype), "n h w c -> c", range=(0, 255 if dtype == np.uint8 else 1)
+            )
+        )
+        assert f" {unit} (bound" in repr(zm.export(norm, "numpy"))
 
 
 def test_help_loads_nothing_heavy():

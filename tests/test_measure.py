@@ -867,3 +867,12 @@ def test_what_is_said_of_the_data_is_held_against_it():
         zm.measure(pixels.astype(np.float32) / 200, range=(0, 1))
     with pytest.raises(UnitError, match=r"names 1 channel\(s\), but 3 were measured"):
         zm.measure(pixels, channels="R")
+
+
+def test_floats_in_0_1_under_a_wider_range_are_doubted():
+    """Divided by that range they would become hardly anything."""
+    x = np.random.default_rng(0).random((50, 3), dtype=np.float32)
+    with pytest.warns(zm.ZeromeanWarning, match=r"looks like 0..1 and not like 0..255"):
+        zm.measure(x, range=(0, 255))
+    zm.measure(x, range=(0, 1))
+    zm.measure(x * 255, range=(0, 255))

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from zeromean.cli_numbers import METHODS, normalizer_for
+from zeromean.cli_numbers import METHODS, shipped_normalizer
 from zeromean.terminal import silence
 
 _FOUND = 1
@@ -16,9 +16,7 @@ _FOUND = 1
 @click.argument("numbers", type=click.Path())
 @click.option("--model", type=click.Path(), required=True, help="An .onnx file.")
 @click.option("--input", "input_", help="Of the model, where it has several that could be meant.")
-@click.option(
-    "--method", type=click.Choice(METHODS), help="What to make of a profile (default: zero-mean)."
-)
+@click.option("--method", type=click.Choice(METHODS), help="What to make of a profile.")
 @click.option("--channels", default="", help="The channel order that the model wants, such as RGB.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("-q", "--quiet", is_flag=True, help="Only what is wrong.")
@@ -46,7 +44,7 @@ def check(
     from zeromean.diagnosis.checking import check as run
 
     silence(quiet)
-    found = run(normalizer_for(numbers, method), model=model, input=input_, channels=channels)
+    found = run(shipped_normalizer(numbers, method), model=model, input=input_, channels=channels)
     if as_json:
         click.echo(json.dumps(found.to_fields(), indent=1))
     elif not quiet:

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from zeromean.cli_numbers import METHODS, normalizer_for
+from zeromean.cli_numbers import METHODS, shipped_normalizer
 from zeromean.exporters.targets import HOMES
-from zeromean.terminal import check_suffix, say_written, silence
+from zeromean.terminal import check_apart, check_suffix, say_written, silence
 
 _WRONG = 1
 
@@ -18,9 +18,7 @@ _WRONG = 1
 @click.argument("numbers", type=click.Path())
 @click.option("--to", "target", type=click.Choice(list(HOMES)), required=True, metavar="TARGET")
 @click.option("-o", "--output", type=click.Path(), help="File (default: text goes to stdout).")
-@click.option(
-    "--method", type=click.Choice(METHODS), help="What to make of a profile (default: zero-mean)."
-)
+@click.option("--method", type=click.Choice(METHODS), help="What to make of a profile.")
 @click.option(
     "--layout", type=click.Choice(["hwc", "chw"]), help="Of the pictures that the target is given."
 )
@@ -72,6 +70,7 @@ def export(
       onnx          a stand-alone model, or with --model in front of yours
       numpy, c, javascript    plain code without a framework
       markdown      a block for a model card
+      json          a normalizer of zeromean's own, for every other command
 
     What was written is run on probe inputs with the target's own library, where it is installed,
     and compared with the exact answer.
@@ -88,9 +87,10 @@ def export(
     check_suffix(output, kind.suffixes)
     if output is None and not kind.text:
         raise click.UsageError(f"{kind.title} is a binary file; give -o FILE{kind.suffixes[0]}")
+    check_apart(output, model, numbers)
     silence(quiet)
     made: Any = run(
-        normalizer_for(numbers, method),
+        shipped_normalizer(numbers, method),
         target,
         output,
         layout=layout,

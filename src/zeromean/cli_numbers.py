@@ -66,6 +66,21 @@ def normalizer_for(
     return _made(loaded, method, options)
 
 
+def shipped_normalizer(numbers: str, method: str | None) -> Any:
+    """The normalizer in a file; of a profile only by a method that is named.
+
+    Zero-mean by default would be a trap here: the model was trained with one of them.
+    """
+    from zeromean.loading import load
+
+    if method is None and "->" not in numbers and hasattr(load(numbers), "provenance"):
+        raise click.UsageError(
+            f"{numbers} is a profile: say what the model was trained with, such as "
+            "--method standardize or --method zero-mean"
+        )
+    return normalizer_for(numbers, method)
+
+
 def _made(profile: Any, method: str | None, options: dict[str, Any]) -> Any:
     """What a method makes of a profile, or of that of each group."""
     from zeromean.errors import PatternError

@@ -227,6 +227,13 @@ def _check_units(profile: Profile, channels: str) -> None:
         if "float" not in profile.dtype:
             raise UnitError(f"{text}; give the true one")
         warnings.warn(text, ZeromeanWarning, stacklevel=3)
+    elif "float" in profile.dtype and limits[0] == 0 and limits[1] > 1 >= high > low:
+        warnings.warn(
+            f"the data goes from {low:.6g} to {high:.6g}, which looks like 0..1 and not like "
+            f"{limits[0]:g}..{limits[1]:g}: give the range that the values are in",
+            ZeromeanWarning,
+            stacklevel=3,
+        )
 
 
 def _unknown(sizes: dict[str, int]) -> str:

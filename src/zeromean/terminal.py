@@ -49,6 +49,13 @@ def check_suffix(path: str | None, allowed: tuple[str, ...]) -> None:
         raise click.UsageError(f"{path}: there is no such folder")
 
 
+def check_apart(output: str | None, *sources: str | None) -> None:
+    """Refuse to write over what is read: a trained model may exist but once."""
+    for source in sources:
+        if output and source and Path(output).exists() and Path(output).samefile(source):
+            raise click.UsageError(f"{output} is what is read; write to another file")
+
+
 def silence(quiet: bool) -> None:
     from zeromean.errors import ZeromeanWarning
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.exporters.forms import expected
+from zeromean.exporters.forms import expected, raw_dtype
 from zeromean.exporters.memory import Walk, walk_of
+from zeromean.exporters.sources import coded, run_code
 from zeromean.exporters.spelling import banner, check_size, flat
 from zeromean.exporters.targets import CannotRun, Made, Order, Target
 
@@ -24,28 +25,40 @@ if TYPE_CHECKING:
     from zeromean.normalizer import Normalizer
 
 _TITLE = "C header"
+_NUMPY = {"float": "float32", "double": "float64"}
 _TYPES = {
-    "bool": "uint8_t",
     **{f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    "float16": "float",
+    "float32": "float",
     "float64": "double",
 }
 
 
 def _make(norm: Normalizer, order: Order) -> Made:
     check_size(norm, _TITLE)
-    walk, kind = walk_of(norm, _TITLE), _TYPES.get(norm.dtype, "float")
+    return coded(norm, _TITLE, order, lambda held: _written(held, order.name))
+
+
+def _written(norm: Normalizer, name: str) -> tuple[str, str, str]:
+    """The header, what it expects and what it gives."""
+    walk, kind = walk_of(norm, _TITLE), _kind(norm)
     expects = expected(norm)
     reduced = walk.n_out != walk.n_features
     gives = f"float32, {walk.n_out} features on the last axis" if reduced else "float32, same axes"
-    parts = [_head(norm, order, expects, kind), _constants(norm, walk), _loop(norm, walk, kind)]
+    parts = [_head(norm, name, expects, kind), _constants(norm, walk), _loop(norm, walk, kind)]
     if walk.channels_last:
         parts.append(_planar(norm, walk, kind))
     parts.append("#endif /* ZEROMEAN_NORMALIZE_H */\n")
-    return Made("\n".join(parts).encode(), None, expects, gives, norm)
+    return "\n".join(parts), expects, gives
 
 
-def _head(norm: Normalizer, order: Order, expects: str, kind: str) -> str:
-    return f"""/* {banner(norm, order.name)}
+def _kind(norm: Normalizer) -> str:
+    """The C type of raw values: double where columns differ."""
+    return "uint8_t" if norm.dtype == "bool" else _TYPES[raw_dtype(norm).name]
+
+
+def _head(norm: Normalizer, name: str, expects: str, kind: str) -> str:
+    return f"""/* {banner(norm, name)}
    Expects {expects}, as {kind}. Gives float. */
 #ifndef ZEROMEAN_NORMALIZE_H
 #define ZEROMEAN_NORMALIZE_H
@@ -107,10 +120,10 @@ def _mixing_loop(walk: Walk, kind: str) -> str:
     told, given, _ = _inner(walk)
     n_out, step = _n_out(walk), " * inner" if walk.inner else ""
     start = "(i - i % inner) * {} + i % inner" if walk.inner else "i * {}"
-    return f"""/* count samples of all features{told}; y must not be where x is. */
+    return f"""/* count values, all features of each sample{told}; y must not be where x is. */
 static inline void zeromean_normalize(const {kind} *x, float *y, size_t count{given}) {{
-    size_t i, j, k;
-    for (i = 0; i < count; ++i) {{
+    size_t i, j, k, samples = count / ZEROMEAN_FEATURES;
+    for (i = 0; i < samples; ++i) {{
         const {kind} *from = x + {start.format("ZEROMEAN_FEATURES")};
         float *to = y + {start.format(n_out)};
         for (j = 0; j < {n_out}; ++j) {{
@@ -143,7 +156,7 @@ def _planar(norm: Normalizer, walk: Walk, kind: str) -> str:
     size_t i, k;
     float one[{n_out}];
     for (i = 0; i < pixels; ++i) {{
-        zeromean_normalize(x + i * ZEROMEAN_FEATURES, one, 1);
+        zeromean_normalize(x + i * ZEROMEAN_FEATURES, one, ZEROMEAN_FEATURES);
         for (k = 0; k < {n_out}; ++k)
             y[k * pixels + i] = one[k];
     }}
@@ -161,13 +174,12 @@ _MAIN = """#include <stdio.h>
 #include <stdlib.h>
 #include "exported.h"
 int main(int argc, char **argv) {{
-    size_t count = strtoull(argv[1], 0, 10), given = strtoull(argv[2], 0, 10);
-    size_t total = strtoull(argv[3], 0, 10), inner = strtoull(argv[argc - 1], 0, 10);
-    {kind} *x = ({kind} *)malloc(given * sizeof *x);
+    size_t count = strtoull(argv[1], 0, 10), total = strtoull(argv[2], 0, 10);
+    size_t inner = strtoull(argv[argc - 1], 0, 10);
+    {kind} *x = ({kind} *)malloc(count * sizeof *x);
     float *y = (float *)malloc(total * sizeof *y);
-    if (!x || !y || fread(x, sizeof *x, given, stdin) != given) return 1;
+    if (!x || !y || fread(x, sizeof *x, count, stdin) != count) return 1;
     {call};
-    (void)count;
     (void)inner;
     return fwrite(y, sizeof *y, total, stdout) != total;
 }}
@@ -175,18 +187,20 @@ int main(int argc, char **argv) {{
 
 
 def _run(made: Made, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    norm = made.carried
+    return run_code(made, x, _executed)
+
+
+def _executed(code: bytes, norm: Normalizer, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     walk = walk_of(norm, _TITLE)
     inner = walk.inner_length(norm, x.shape)
     call = f"zeromean_normalize(x, y, count{', inner' if walk.inner else ''})"
-    count = x.size if norm.matrix is None else x.size // walk.n_features
     total = x.size // walk.n_features * walk.n_out
-    kind = _TYPES.get(norm.dtype, "float")
+    kind = _kind(norm)
     with tempfile.TemporaryDirectory() as folder:
-        program = compiled(made.content, _MAIN.format(kind=kind, call=call), Path(folder))
-        typed = np.ascontiguousarray(x.astype(np.float32) if kind == "float" else x)
+        program = compiled(code, _MAIN.format(kind=kind, call=call), Path(folder))
+        typed = np.ascontiguousarray(x, _NUMPY.get(kind, kind.removesuffix("_t")))
         y = subprocess.run(
-            [program, *map(str, (count, x.size, total, inner))],
+            [program, *map(str, (x.size, total, inner))],
             input=typed.tobytes(),
             capture_output=True,
             check=True,
@@ -215,4 +229,12 @@ def compiled(header: bytes, main: str, folder: Path) -> str:
     return program
 
 
-TARGET = Target("c", _TITLE, (".h",), _make, _run, library="the C compiler")
+TARGET = Target(
+    "c",
+    _TITLE,
+    (".h",),
+    _make,
+    _run,
+    library="the C compiler",
+    options=frozenset({"layout", "channels"}),
+)

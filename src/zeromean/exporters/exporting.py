@@ -10,6 +10,7 @@ from typing import Any
 from zeromean import documents
 from zeromean.errors import FormatError, PatternError, UnitError
 from zeromean.exporters.channels import error_of
+from zeromean.exporters.forms import raw_unit
 from zeromean.exporters.probing import Verification, compare, probes
 from zeromean.exporters.targets import (
     CannotRun,
@@ -48,6 +49,10 @@ class Exported:
     lost : str
         What it cannot hold.
     notes : tuple of str
+    raw_unit : str
+        What differences of raw data are counted in.
+    recipe : str
+        And its first numbers.
     """
 
     target: str
@@ -62,6 +67,7 @@ class Exported:
     lost: str
     notes: tuple[str, ...]
     raw_unit: str
+    recipe: str
 
     @property
     def text(self) -> str:
@@ -94,7 +100,11 @@ class Exported:
     @property
     def lines(self) -> list[str]:
         """What a person must know, a sentence a line."""
-        lines = [f"{self.title}: expects {self.expects}", f"gives {self.gives}"]
+        lines = [
+            f"{self.title}: {self.recipe}",
+            f"expects {self.expects}",
+            f"gives {self.gives}",
+        ]
         if self.lost:
             lines.append(
                 f"approximate: the target cannot hold {self.lost}; off by up to "
@@ -195,8 +205,8 @@ def export(
     _check_asked(kind, asked)
     existing = _existing(path) if "existing" in kind.options else None
     made = kind.make(norm, Order(**asked, existing=existing, name=name))
-    raw_unit = "gray levels" if norm.units.range is not None else "units of the data"
-    error = _loss(norm, made, kind, approximate, raw_unit) if made.lost else 0.0
+    unit = raw_unit(norm)
+    error = _loss(norm, made, kind, approximate, unit) if made.lost else 0.0
     verification, reason = _verify(kind, made) if verify else (None, "it was not asked for")
     result = Exported(
         kind.name,
@@ -210,7 +220,8 @@ def export(
         error,
         made.lost,
         made.notes,
-        raw_unit,
+        unit,
+        _spelled(made.carried),
     )
     if path is not None:
         result.save(path)
@@ -278,6 +289,24 @@ def _verify(kind: Target, made: Made) -> tuple[Verification | None, str]:
     return Verification(by, ulp, raw, count, made.arithmetic, made.bound), ""
 
 
+def _spelled(norm: Normalizer) -> str:
+    """The recipe and its formula, with the first three numbers."""
+    said = norm.recipe.replace("_", " ")
+    shift, scale = (_few(v) for v in (norm.shift, norm.scale))
+    if norm.matrix is not None:
+        return f"{said}, (x - {shift}) by a matrix of {' x '.join(map(str, norm.matrix.shape))}"
+    divided = f"x - {shift}" if (norm.scale == 1).all() else f"(x - {shift}) / {scale}"
+    return f"{said}, {divided}" + (f" + {_few(norm.offset)}" if norm.offset.any() else "")
+
+
+def _few(values: Any) -> str:
+    """A number, or up to three of them, rounded."""
+    numbers = [f"{v:.5g}" for v in values.ravel()[:3].tolist()]
+    if values.size == 1 or len(set(values.ravel().tolist())) == 1:
+        return numbers[0]
+    return f"[{', '.join(numbers)}{', ...' if values.size > 3 else ''}]"
+
+
 def _version(library: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -290,9 +319,9 @@ def _version(library: str) -> str:
 def _verified(found: Verification | None, reason: str, raw_unit: str) -> str:
     if found is None:
         return f"not verified: {reason}"
-    said = "verified" if found.ok else "WRONG"
+    said = "verified by" if found.ok else "WRONG, as run by"
     return (
-        f"{said} by {found.by} on {found.n_values:,} values: off by at most {found.ulp:.2g} ulp of "
+        f"{said} {found.by} on {found.n_values:,} values: off by at most {found.ulp:.2g} ulp of "
         f"{found.arithmetic}, {found.raw:.2g} {raw_unit} (bound: {found.bound:g} ulp)"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +124,17 @@ def broadcastable(norm: Normalizer, title: str) -> tuple[int, ...]:
         )
     sizes = dict(zip(pattern.kept, norm.kept_shape, strict=True))
     return tuple(sizes.get(name, 1) for name in names)
+
+
+def raw_dtype(norm: Normalizer) -> np.dtype[Any]:
+    """One NumPy dtype that holds the raw data of every column; float32 for bool and bfloat16."""
+    names = (np.float32 if n in ("bfloat16", "bool") else n for n in norm.dtype.split(","))
+    return np.result_type(*names)
+
+
+def raw_unit(norm: Normalizer) -> str:
+    """What a difference of raw data is counted in."""
+    return "gray levels" if norm.units.top in (255, 65535) else "units of the raw data"
 
 
 def expected(

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.exporters.forms import expected
+from zeromean.exporters.forms import expected, raw_dtype
 from zeromean.exporters.memory import Walk, walk_of
+from zeromean.exporters.sources import coded, run_code
 from zeromean.exporters.spelling import banner, check_size, flat
 from zeromean.exporters.targets import CannotRun, Made, Order, Target
 
@@ -26,36 +27,41 @@ if TYPE_CHECKING:
 
 _TITLE = "JavaScript module"
 _ARRAYS = {
-    "bool": "Uint8Array",
     **{f"uint{bits}": f"Uint{bits}Array" for bits in (8, 16, 32)},
     **{f"int{bits}": f"Int{bits}Array" for bits in (8, 16, 32)},
-    "float64": "Float64Array",
-}
+    "float16": "Float32Array",
+    "float32": "Float32Array",
+}  # Float64Array for all else: 64-bit integers, float64, and columns that differ
 
 
 def _make(norm: Normalizer, order: Order) -> Made:
     check_size(norm, _TITLE)
+    return coded(norm, _TITLE, order, lambda held: _written(held, order.name))
+
+
+def _written(norm: Normalizer, name: str) -> tuple[str, str, str]:
+    """The module, what it expects and what it gives."""
     walk = walk_of(norm, _TITLE)
     expects = expected(norm)
     reduced = walk.n_out != walk.n_features
     gives = f"Float32Array, {'features last' if reduced else 'same axes'}"
     loop = _each(walk) if norm.matrix is None else _mixing(walk)
-    parts = [_head(norm, walk, order, expects), loop]
+    parts = [_head(norm, walk, name, expects), loop]
     if walk.channels_last:
         parts.append(_planar(norm))
         if _fits_canvas(norm, walk):
             parts.append(_CANVAS)
-    return Made("\n".join(parts).encode(), None, expects, gives, norm)
+    return "\n".join(parts), expects, gives
 
 
-def _head(norm: Normalizer, walk: Walk, order: Order, expects: str) -> str:
+def _head(norm: Normalizer, walk: Walk, name: str, expects: str) -> str:
     held = [("shift", norm.shift), ("offset", norm.offset)]
     if norm.matrix is None:
         held[1:1] = [("scale", norm.scale)]
     else:
         held.append(("matrix", norm.matrix))  # n_out rows, one after the other
     lines = [
-        f"// {banner(norm, order.name)}",
+        f"// {banner(norm, name)}",
         f"// Expects {expects}. Gives Float32Array.",
         "",
         f"export const expects = {json.dumps(expects)};",
@@ -64,7 +70,7 @@ def _head(norm: Normalizer, walk: Walk, order: Order, expects: str) -> str:
     if norm.matrix is not None:
         lines.append(f"export const out = {walk.n_out};")
     lines += [
-        f"export const {name} = new Float64Array([\n  {flat(v, indent='  ')}]);" for name, v in held
+        f"export const {what} = new Float64Array([\n  {flat(v, indent='  ')}]);" for what, v in held
     ]
     return "\n".join(lines) + "\n"
 
@@ -152,12 +158,15 @@ fs.writeSync(1, Buffer.from(y.buffer));
 
 
 def _run(made: Made, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    norm = made.carried
+    return run_code(made, x, _executed)
+
+
+def _executed(code: bytes, norm: Normalizer, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     walk = walk_of(norm, _TITLE)
-    array = _ARRAYS.get(norm.dtype, "Float32Array")
-    typed = x if norm.dtype in _ARRAYS else x.astype(np.float32)
+    array = _ARRAYS.get(raw_dtype(norm).name, "Float64Array")
+    typed = x.astype(array.removesuffix("Array").lower())
     main = _MAIN.replace("ARRAY", array).replace("INNER", str(walk.inner_length(norm, x.shape)))
-    y = in_node(made.content, main, np.ascontiguousarray(typed).tobytes())
+    y = in_node(code, main, np.ascontiguousarray(typed).tobytes())
     return np.frombuffer(y, np.float32).reshape(walk.shape_out(norm, x.shape))
 
 
@@ -181,4 +190,12 @@ def in_node(module: bytes, main: str, data: bytes) -> bytes:
         ).stdout
 
 
-TARGET = Target("javascript", _TITLE, (".mjs", ".js"), _make, _run, library="Node")
+TARGET = Target(
+    "javascript",
+    _TITLE,
+    (".mjs", ".js"),
+    _make,
+    _run,
+    library="Node",
+    options=frozenset({"layout", "channels"}),
+)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.exporters.forms import broadcastable, expected
+from zeromean.exporters.sources import coded, run_code
 from zeromean.exporters.spelling import banner, check_size, nested
 from zeromean.exporters.targets import Made, Order, Target
 
@@ -23,10 +24,15 @@ _TITLE = "NumPy code"
 
 def _make(norm: Normalizer, order: Order) -> Made:
     check_size(norm, _TITLE)
+    return coded(norm, _TITLE, order, lambda held: _written(held, order.name))
+
+
+def _written(norm: Normalizer, name: str) -> tuple[str, str, str]:
+    """The file, what it expects and what it gives."""
     expects = expected(norm)
     shape = broadcastable(norm, _TITLE)
     lines = [
-        f'"""{banner(norm, order.name)}',
+        f'"""{banner(norm, name)}',
         "",
         f"Expects {expects}.",
         '"""',
@@ -40,7 +46,7 @@ def _make(norm: Normalizer, order: Order) -> Made:
     gives = "float32, the same axes"
     if norm.matrix is not None and len(norm.matrix) != norm.shift.size:
         gives = f"float32, {len(norm.matrix)} features on the last axis"
-    return Made(text.encode(), None, expects, gives, norm)
+    return text, expects, gives
 
 
 def _plain(norm: Normalizer, shape: tuple[int, ...]) -> list[str]:
@@ -86,14 +92,26 @@ def _array(values: npt.NDArray[Any], shape: tuple[int, ...]) -> str:
     """An array that broadcasts; without leading ones, so that samples need no axis."""
     while shape and shape[0] == 1:
         shape = shape[1:]
-    reshaped = "" if shape == values.shape else f".reshape{shape}"
+    reshaped = "" if shape == values.shape else f".reshape({shape})"
     return f"np.array({nested(values)}){reshaped}"
 
 
 def _run(made: Made, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return run_code(made, x, _executed)
+
+
+def _executed(code: bytes, norm: Normalizer, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     scope: dict[str, Any] = {}
-    exec(compile(made.content, "exported.py", "exec"), scope)
+    exec(compile(code, "exported.py", "exec"), scope)
     return np.asarray(scope["normalize"](x))
 
 
-TARGET = Target("numpy", _TITLE, (".py",), _make, _run, library="numpy")
+TARGET = Target(
+    "numpy",
+    _TITLE,
+    (".py",),
+    _make,
+    _run,
+    library="numpy",
+    options=frozenset({"layout", "channels"}),
+)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from zeromean.exporters.forms import raw_dtype
 from zeromean.mixing import put_back, samples_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def probes(norm: Normalizer, grid: int = 16) -> _Array:
 
 
 def _values(norm: Normalizer) -> _Array:
-    dtype = _dtype_of(norm)
+    dtype = raw_dtype(norm)
     near = np.unique(np.concatenate([norm.shift.ravel(), norm.shift.ravel() + norm.scale.ravel()]))
     near = near[:: max(1, len(near) // 64)]
     if dtype.kind in "iub":
@@ -96,12 +97,6 @@ def _values(norm: Normalizer) -> _Array:
     around = [norm.shift.ravel() + k * norm.scale.ravel() for k in (-3, -0.1, 0.1, 3)]
     found = np.concatenate([spread, near.astype(dtype), close, *(a[:64] for a in around)])
     return np.unique(np.clip(found, low, high).astype(dtype))
-
-
-def _dtype_of(norm: Normalizer) -> np.dtype[Any]:
-    """One that holds what every column holds; columns of a table may differ."""
-    names = (np.float32 if n in ("bfloat16", "bool") else n for n in norm.dtype.split(","))
-    return np.result_type(*names)
 
 
 def _ends(norm: Normalizer, dtype: np.dtype[Any]) -> tuple[Any, Any]:

@@ -32,6 +32,7 @@ HOMES = {
     "c": "c_header",
     "javascript": "javascript",
     "markdown": "model_card",
+    "json": "own_file",
 }
 
 
@@ -171,5 +172,6 @@ def check_options(target: Target, given: Mapping[str, Any]) -> None:
     idle = [name for name, value in given.items() if value and name not in target.options]
     if idle:
         raise PatternError(
-            f"{idle[0]}={given[idle[0]]!r} does nothing for {target.title}; leave it out"
+            f"{idle[0]}={given[idle[0]]!r} (--{idle[0].replace('_', '-')}) does nothing for "
+            f"{target.title}; leave it out"
         )

@@ -66,7 +66,7 @@ def _formula(norm: Normalizer) -> str:
         return "elsewhere: y = (x - shift) / scale + offset, in float64"
     while shape and shape[0] == 1:
         shape = shape[1:]
-    as_ = "" if shape == norm.shift.shape else f".view{shape}"
+    as_ = "" if shape == norm.shift.shape else f".view({shape})"
     return f"elsewhere: (x.double() - shift{as_}) / scale{as_} + offset{as_}"
 
 
