@@ -130,11 +130,16 @@ def _shuffled(values: _Array, n_samples: int, n_features: int) -> _Array:
     """(n_samples, n_features): each feature sees the values in an order of its own, ends first."""
     random = np.random.default_rng(0)
     ends, rest = values[[0, -1]], values[1:-1]
-    rows = np.empty((n_samples, n_features), values.dtype)
-    for j in range(min(n_features, _MOST_ORDERS)):
-        rows[:, j] = np.resize(np.concatenate([ends, random.permutation(rest)]), n_samples)
-    for j in range(_MOST_ORDERS, n_features):
-        rows[:, j] = np.roll(rows[:, j % _MOST_ORDERS], j)
+    orders = np.stack(
+        [
+            np.resize(np.concatenate([ends, random.permutation(rest)]), n_samples)
+            for _ in range(min(n_features, _MOST_ORDERS))
+        ]
+    )
+    features = np.arange(n_features)
+    begins = features // _MOST_ORDERS  # later features begin later in the same orders
+    samples = (np.arange(n_samples)[:, None] + begins) % n_samples
+    rows: _Array = orders[features % _MOST_ORDERS, samples]
     return rows
 
 
