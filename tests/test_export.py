@@ -396,7 +396,7 @@ def test_one_number_serves_every_channel():
             ),
             {"to_unit": True},
             zm.UnitError,
-            "is -128..127: measure with range=",
+            "is -128..127: measure it as it was before",
         ),
         (
             zm.standardize(zm.measure(PICTURES.reshape(-1, 3))),

@@ -287,8 +287,16 @@ def test_one_number_for_all_is_repeated_for_each():
 # ---------------------------------------------------------------- refused
 
 REFUSED = [
-    ("no range", TO_ONE, "0..1 units, and the range .* is not known: measure with range="),
-    ("range from -1", TO_ONE, r"0..1 units, and the range .* is RGB -1..1: measure with range="),
+    (
+        "no range",
+        TO_ONE,
+        r"0..1 units, .* not known: measure with range=\(0, 1\) \(--range 0 1\) if that",
+    ),
+    (
+        "range from -1",
+        TO_ONE,
+        r"0..1 units, and .* is RGB -1..1: measure it as it was before",
+    ),
     ("BGR", TO_ONE[:3], "the numbers are for BGR, and .* feeds RGB: channels='RGB' puts them"),
     ("no order", TO_ONE[:3], "order of the measured channels is not recorded: say channels='RGB'"),
     ("four channels", ("timm", "huggingface"), "takes 1 or 3 channels, and .* has 4: measure the"),
@@ -396,7 +404,10 @@ def test_an_old_file_is_updated_in_place(folder):
     assert "é" in path.read_text(encoding="utf-8")
     assert path.read_text(encoding="utf-8").startswith('{\n    "crop_size"')
     assert not path.read_text(encoding="utf-8").endswith("\n")
-    assert made.notes == ("rescale_factor was 0.0078 and is 1/255 now",)
+    notes = made.notes
+    assert notes[0] == "rescale_factor was 0.0078 and is 1/255 now"
+    assert notes[1].startswith("image_mean was [0.4815, 0.4578, 0.4082] and is [")
+    assert [note.split()[0] for note in notes[2:]] == ["image_std"]
     again = path.read_bytes()
     assert zm.export(norm, "huggingface", path, verify=False).notes == ()
     assert path.read_bytes() == again
@@ -430,6 +441,43 @@ def test_a_nested_processor_is_updated(folder):
     assert zm.import_normalizer(path) == norm
 
 
+def test_every_change_in_an_old_file_is_noted(folder):
+    path = folder / "preprocessor_config.json"
+    start = {"image_processor_type": "ViTImageProcessor", "do_normalize": False}
+    start |= {"do_rescale": False, "image_mean": [1, 2, 3, 4], "image_std": [1, 1, 1, 1, 1]}
+    path.write_text(json.dumps(start))
+    notes = zm.export(CASES["standardize"], "huggingface", path, verify=False).notes
+    assert notes[:2] == (
+        "do_rescale was false and is true now",
+        "do_normalize was false and is true now",
+    )
+    assert notes[2].startswith("image_mean was [1, 2, 3, 4] and is [0.")
+    assert notes[3].startswith("image_std was [1, 1, 1, 1, ...] and is [0.")
+
+
+def test_an_old_type_of_a_picture_processor_is_updated(folder):
+    """As of transformers 4 before image processors had their own name."""
+    path = folder / "preprocessor_config.json"
+    path.write_text('{"feature_extractor_type": "ViTFeatureExtractor", "image_mean": [0.5]}')
+    zm.export(CASES["standardize"], "huggingface", path, verify=False)
+    assert zm.import_normalizer(path) == CASES["standardize"]
+
+
+def test_a_long_foreign_reason_is_cut(monkeypatch):
+    """To one line; what a library knows besides is of no interest."""
+    target = targets.target_named("albumentations")
+
+    def run(made, x):
+        raise targets.CannotRun("\n" + ", ".join(f"kind{i}" for i in range(500)) + "\nmore")
+
+    broken = replace(target, run=run)
+    monkeypatch.setattr("zeromean.exporters.exporting.target_named", lambda name: broken)
+    reason = zm.export(CASES["standardize"], "albumentations").unverified
+    assert reason.startswith("kind0, kind1, ")
+    assert reason.endswith("...")
+    assert len(reason) <= 160
+
+
 def test_what_would_normalize_once_more_is_switched_off(folder):
     pytest.importorskip("transformers")
     path = folder / "preprocessor_config.json"
@@ -447,8 +495,8 @@ def test_what_would_normalize_once_more_is_switched_off(folder):
 @pytest.mark.parametrize(
     ("start", "name", "text"),
     [
-        ("[1]", "standardize", "holds a JSON list, and .* write to another path"),
-        ("{", "standardize", "is not JSON .* write to another path"),
+        ("[1]", "standardize", "config.json: is there .* a JSON list, and .* write to another"),
+        ("{", "standardize", "config.json: is there already and is not JSON .* write to another"),
         ('{"a": 1}', "standardize", "no configuration of an image processor: write to"),
         (CLIP, "gray", "do_convert_rgb.*the normalizer has 1: measure RGB pictures"),
         (
@@ -460,6 +508,27 @@ def test_what_would_normalize_once_more_is_switched_off(folder):
             '{"image_processor_type": "TvpImageProcessor", "do_flip_channel_order": true}',
             "standardize",
             "turns the channels round .* set it to false",
+        ),
+        (
+            '{"feature_extractor_type": "WhisperFeatureExtractor", "sampling_rate": 16000}',
+            "standardize",
+            "config.json: is there already, for WhisperFeatureExtractor, which takes no pictures",
+        ),
+        (
+            '{"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": true, '
+            '"feature_size": 1}',
+            "standardize",
+            "for Wav2Vec2FeatureExtractor, which takes no pictures",
+        ),
+        (
+            '{"feature_extractor_type": "OfSomebodyFeatureExtractor"}',
+            "standardize",
+            "for OfSomebodyFeatureExtractor, which takes no pictures",
+        ),
+        (
+            '{"image_processor_type": "NotAThing"}',
+            "standardize",
+            "names 'NotAThing', which is no image processor .* correct image_processor_type",
         ),
     ],
 )
@@ -477,7 +546,13 @@ def test_a_processor_that_cannot_be_run_here_is_written_and_said_to_be_unverifie
     path.write_text('{"image_processor_type": "OfSomebodyImageProcessor", "size": {}}')
     made = zm.export(CASES["standardize"], "huggingface", path)
     assert made.verification is None
-    assert "transformers cannot load it" in made.unverified
+    assert "transformers cannot load it: it has no class OfSomebodyImage" in made.unverified
+    path.write_text(
+        '{"image_processor_type": "OfSomebody", "auto_map": {"AutoImageProcessor": "x"}}'
+    )
+    own = zm.export(CASES["standardize"], "huggingface", path)
+    assert "(auto_map): make sure that it uses these numbers" in own.notes[0]
+    assert "not run here" in own.unverified
     path.write_text('{"image_processor_type": "Siglip2ImageProcessor"}')
     assert (
         "it does more than normalize"
@@ -490,6 +565,7 @@ def test_a_processor_that_cannot_be_run_here_is_written_and_said_to_be_unverifie
 BACK = {
     "huggingface": (*CARRIED["huggingface"],),
     "timm": (*CARRIED["timm"],),
+    "albumentations": (*CARRIED["albumentations"],),
 }
 
 
@@ -579,7 +655,9 @@ def test_the_file_is_what_albumentations_writes_itself(tmp_path, monkeypatch):
     zm.export(norm, "albumentations", path)
     transform = albumentations.load(path)
     own = json.loads(json.dumps(albumentations.to_dict(transform)))
-    assert own | {"__version__": "2.0.8"} == json.loads(path.read_text())
+    written = json.loads(path.read_text())
+    del written["zeromean"]
+    assert own | {"__version__": "2.0.8"} == written
     image = pictures(1, 8, 9)[0]
     y = transform(image=image)["image"]
     assert y.dtype == np.float32

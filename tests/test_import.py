@@ -374,6 +374,95 @@ def test_albumentations_multiplies_by_its_largest_value():
     assert "each picture by itself" in error_of(by_picture)
 
 
+def saved_by_albumentations(*steps, kind="Compose", **more):
+    """As `A.save` of albumentations 2.0.8 writes a container."""
+    inner = [{"__class_fullname__": name, "p": 1.0, **fields} for name, fields in steps]
+    transform = {"__class_fullname__": kind, "p": 1.0, "transforms": inner, "bbox_params": None}
+    return {"__version__": "2.0.8", "transform": transform | more}
+
+
+NORMALIZE = (
+    "Normalize",
+    {"mean": MEAN, "std": STD, "max_pixel_value": 255.0, "normalization": "standard"},
+)
+RESIZE = ("Resize", {"height": 8, "width": 8})
+
+
+def test_albumentations_files_are_read_as_albumentations_reads_them(tmp_path):
+    """A Normalize alone, and in containers; the same numbers as from the object that `A.load`s."""
+    albumentations = pytest.importorskip("albumentations", reason="needs albumentations")
+    steps = [albumentations.Resize(8, 8), albumentations.HorizontalFlip(p=0.5)]
+    normalize = albumentations.Normalize(MEAN, STD, max_pixel_value=4095.0)
+    inner = albumentations.Sequential([normalize], p=1.0)
+    for i, transform in enumerate((normalize, albumentations.Compose([*steps, inner]))):
+        path = tmp_path / f"{i}.json"
+        albumentations.save(transform, path)
+        norm = import_normalizer(path)
+        assert norm == import_normalizer(transform) == import_normalizer(albumentations.load(path))
+        assert norm == import_normalizer(path, "albumentations")
+        assert norm.shift.tolist() == in_raw_units(MEAN, 4095)
+        assert str(norm.units) == "RGB 0..4095"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (saved_by_albumentations(RESIZE), ["holds 0 Normalize", "(Resize)"]),
+        (saved_by_albumentations(), ["holds 0 Normalize", "(nothing)"]),
+        (saved_by_albumentations(NORMALIZE, NORMALIZE), ["holds 2 Normalize", "exactly one"]),
+        (saved_by_albumentations(NORMALIZE, kind="OneOf"), ["left out at random", "set p to 1"]),
+        (saved_by_albumentations(NORMALIZE, p=0.5), ["left out at random"]),
+        (
+            saved_by_albumentations((NORMALIZE[0], NORMALIZE[1] | {"p": 0.9})),
+            ["left out at random"],
+        ),
+        (
+            {"transform": {"__class_fullname__": "Normalize", **NORMALIZE[1]}},
+            ["left out at random"],
+        ),
+        (
+            saved_by_albumentations((NORMALIZE[0], NORMALIZE[1] | {"normalization": "image"})),
+            ["normalization='image'", "zm.per_sample"],
+        ),
+        (saved_by_albumentations(("FromFloat", {}), NORMALIZE), ["FromFloat", "change the scale"]),
+        (saved_by_albumentations(("ToFloat", {}), NORMALIZE), ["max_pixel_value=255 once more"]),
+        (
+            saved_by_albumentations(
+                ("ToFloat", {"max_value": None}),
+                (NORMALIZE[0], NORMALIZE[1] | {"max_pixel_value": 1}),
+            ),
+            ["ToFloat divides by the top of the dtype", "range=(0, 255)"],
+        ),
+        (saved_by_albumentations((NORMALIZE[0], {"std": STD})), ["lacks the field 'mean'"]),
+    ],
+)
+def test_what_albumentations_files_cannot_hand_over(tmp_path, config, words):
+    text = error_of(written(tmp_path, config))
+    assert all(word in text for word in words), text
+
+
+def test_what_stands_before_a_normalize_of_albumentations():
+    one = (NORMALIZE[0], NORMALIZE[1] | {"max_pixel_value": 1.0})
+    told = saved_by_albumentations(("ToFloat", {"max_value": 65535.0}), one)
+    assert import_normalizer(told).scale.tolist() == in_raw_units(STD, 65535)
+    open_ = saved_by_albumentations(("ToFloat", {"max_value": None}), one)
+    assert import_normalizer(open_, range=(0, 255)) == import_normalizer(VIT)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"transform": {"mean": MEAN, "std": STD, "eps": 1e-5}},
+        {"transform": {"mean": MEAN, "std": STD}, "version": 3},
+        {"a": {"mean": 1.0, "std": 2.0}},
+        {"type": "SwinTransformer", "mean": MEAN},
+        {"feature_extractor": {"layers": 3}},
+    ],
+)
+def test_a_mean_and_a_std_alone_make_no_known_kind(config):
+    assert "none of the known kinds" in error_of(config)
+
+
 # ---------------------------------------------------------------- Keras
 
 
@@ -783,9 +872,13 @@ def test_features_of_lerobot(tmp_path):
         state = import_normalizer(folder, key="observation.state")
     assert state.scale.tolist() == [0.50000001, 1e-8]
     assert (state.units.range, str(state.pattern)) == (None, "n d -> d")
+    with pytest.warns(zm.ZeromeanWarning) as caught:
+        import_normalizer(folder, key="observation.state")
+    assert caught[0].filename == __file__, "a warning shows the line of the user's program"
+    assert "holds no features with numbers" in error_of({"a": 1}, kind="lerobot")
     assert "no 'action'" in error_of(folder, key="action")
     wrong = {"action": {"mean": [1.0, 2.0], "std": [-1.0, 1.0]}}
-    assert "no std may be negative" in error_of(wrong)
+    assert "no std may be negative" in error_of(wrong, kind="lerobot")
 
 
 FINGERPRINT = {
@@ -902,8 +995,14 @@ def test_what_bridgescaler_cannot_hand_over(change, words):
     [
         ("x.json", {"a": 1}, ["none of the known kinds", *KINDS]),
         ("x.json", b"{", ["not valid JSON"]),
-        ("x.json", {"format": "zeromean/1"}, ["zeromean.load"]),
-        ("x.safetensors", b"", ["zeromean.load"]),
+        ("x.json", {"format": "zeromean/1"}, ["lacks the field 'kind'"]),
+        ("x.json", b"[]", ["a JSON list", "image_mean"]),
+        ("x.json", b" [1, 2]", ["a JSON list"]),
+        ("x.json", b'"text"', ["a JSON text"]),
+        ("x.json", b"hello", ["not valid JSON"]),
+        ("x.json", b"", ["not valid JSON"]),
+        ("x", b"[[1, 2], [3, 4]]", ["a JSON list"]),
+        ("x.safetensors", b"", ["not a readable safetensors file"]),
         ("x.onnx", b"", ["zeromean check"]),
         ("x.npy", b"", ["zeromean measure"]),
         ("x.h5", b"", [".keras"]),
@@ -969,6 +1068,11 @@ JOURNEYS = [
     ("timm", "config.json", "pictures"),
     ("timm", "config.json", "blue first"),
     ("timm", "config.json", "floats"),
+    ("albumentations", "normalize.json", "pictures"),
+    ("albumentations", "normalize.json", "channels first"),
+    ("albumentations", "normalize.json", "gray"),
+    ("albumentations", "normalize.json", "one number"),
+    ("albumentations", "normalize.json", "12 bit"),
     ("keras", "norm.keras", "pictures"),
     ("keras", "norm.keras", "channels first"),
     ("keras", "norm.keras", "floats"),
@@ -993,6 +1097,24 @@ def test_what_we_exported_comes_back_to_the_last_bit(tmp_path, target, name, dat
         (tmp_path / name).unlink()
 
 
+def test_albumentations_files_of_ours_keep_the_order_that_they_were_measured_in(tmp_path):
+    """Their plain numbers do not say it; read alone, they would be taken for RGB."""
+    norm = zm.standardize(PROFILES["blue first"]())
+    for channels in ("", "BGR", "RGB"):
+        made = zm.export(
+            norm, "albumentations", tmp_path / "a.json", channels=channels, verify=False
+        )
+        back = import_normalizer(tmp_path / "a.json")
+        assert back == import_normalizer(made.value)
+        assert back.units.channels == (channels or "BGR")
+        turned = slice(None, None, -1 if channels == "RGB" else 1)
+        assert back.shift.tolist() == norm.shift[turned].tolist()
+
+
+def test_kaldi_says_what_is_wrong_before_it_asks(tmp_path):
+    assert "shape (1, 2)" in error_of(written(tmp_path, b" [ 1 2 ]", "cmvn"))
+
+
 @pytest.mark.parametrize("n_components", [None, 2])
 def test_whitening_through_scikit_learn(tmp_path, n_components):
     pytest.importorskip("sklearn", reason="needs scikit-learn")
@@ -1005,8 +1127,28 @@ def test_whitening_through_scikit_learn(tmp_path, n_components):
 def test_our_own_json_is_loaded(tmp_path):
     norm = channel_norm()
     norm.save(tmp_path / "norm.json")
-    assert "zeromean.load" in error_of(tmp_path / "norm.json")
-    assert zm.load(tmp_path / "norm.json") == norm
+    norm.save(tmp_path / "norm.safetensors")
+    for name in ("norm.json", "norm.safetensors"):
+        path = tmp_path / name
+        assert import_normalizer(path) == norm == zm.load(path)
+        assert import_normalizer(path, range=(0, 255), channels="RGB") == norm
+        assert "leave channels out" in error_of(path, channels="BGR")
+        assert "leave it out" in error_of(path, kind="huggingface")
+        assert "leave key (--key) out" in error_of(path, key="a")
+        done = CliRunner().invoke(import_, [str(path), "-o", str(tmp_path / "again.json")])
+        assert done.exit_code == 0, done.output
+        assert zm.load(tmp_path / "again.json") == norm
+
+
+def test_our_own_profile_is_no_normalizer(tmp_path):
+    profile = PROFILES["pictures"]()
+    profile.save(tmp_path / "train.json")
+    text = error_of(tmp_path / "train.json")
+    assert "zm.standardize(zm.load(path))" in text
+    assert "--method standardize" in text
+    labels = [str(i % 2) for i in range(len(PICTURES_8))]
+    zm.measure(PICTURES_8, "n h w c -> c", by=labels).save(tmp_path / "groups.json")
+    assert "numbers by group" in error_of(tmp_path / "groups.json")
 
 
 @pytest.mark.parametrize("top", [255, 4095, 65535])

@@ -7,8 +7,8 @@ import click
 from zeromean.terminal import check_suffix, colored, say_written, silence
 
 _KINDS = (
-    *("huggingface", "timm", "keras", "caffe", "kaldi", "wenet", "lerobot", "nnunet"),
-    "bridgescaler",
+    *("huggingface", "timm", "albumentations", "keras", "caffe", "kaldi", "wenet", "lerobot"),
+    *("nnunet", "bridgescaler"),
 )
 
 
@@ -45,9 +45,9 @@ def import_(
 ) -> None:
     """Read the mean and std that SOURCE keeps, a file or folder of another system.
 
-    Hugging Face and timm configurations, .keras files, Caffe's mean.binaryproto, Kaldi and WeNet
-    statistics, LeRobot's stats.json, nnU-Net's fingerprint, bridgescaler's JSON. What the file
-    does not say is asked for, never guessed.
+    Hugging Face and timm configurations, Albumentations' JSON, .keras files, Caffe's
+    mean.binaryproto, Kaldi and WeNet statistics, LeRobot's stats.json, nnU-Net's fingerprint,
+    bridgescaler's JSON. What the file does not say is asked for, never guessed.
 
     \b
     zeromean import preprocessor_config.json -o norm.json

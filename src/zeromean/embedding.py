@@ -9,7 +9,6 @@ meant it: where they no longer say the same, the plain numbers win, with a warni
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean import normalizer_file
-from zeromean.errors import FormatError, ZeromeanWarning
+from zeromean.errors import FormatError, warn
 from zeromean.normalizer import Normalizer
 
 _Floats = npt.NDArray[np.float64]
@@ -97,20 +96,16 @@ def restored(
             raise FormatError("is not an object")
         norm = Normalizer.from_document(document, {})
     except FormatError as error:
-        _warn(f"the field {KEY!r} {error}; the plain numbers are taken without it")
+        warn(f"the field {KEY!r} {error}; the plain numbers are taken without it")
         return None
     unit = _ROUNDINGS * float(np.finfo(precision).eps)
     same = _agree(norm, shift, scale, offset, matrix, _order(norm, channels), unit)
     if not same:
-        _warn(
+        warn(
             f"the mean and std beside the field {KEY!r} were edited since it was written; they are "
             "taken, and recipe and provenance are lost"
         )
     return norm if same else None
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, ZeromeanWarning, stacklevel=3)
 
 
 def _order(norm: Normalizer, channels: str) -> list[int] | None:

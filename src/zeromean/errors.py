@@ -12,6 +12,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from types import FrameType
+
 
 class ZeromeanError(Exception):
     """Base of every error that zeromean raises on purpose."""
@@ -43,3 +47,20 @@ class ZeromeanWarning(UserWarning):
 
 class SkippedWarning(ZeromeanWarning):
     """Some files could not be read and were left out of the statistics."""
+
+
+def warn(text: str) -> None:
+    """A `ZeromeanWarning` at the line of the user's own program that called this library."""
+    warnings.warn(text, ZeromeanWarning, stacklevel=user_level())
+
+
+def user_level() -> int:
+    """The stacklevel, for the caller, of the first line outside of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "zeromean"

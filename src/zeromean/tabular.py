@@ -6,8 +6,6 @@ the order of the columns, and missing values.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.errors import PatternError, UnitError, ZeromeanWarning
+from zeromean.errors import PatternError, UnitError, warn
 from zeromean.frames import Framed, New, frame_of, lazily
 from zeromean.lone_columns import is_feature, one_sample, own_feature
 from zeromean.sources.columns import few
@@ -173,14 +171,6 @@ def _wanted(dtype: Any, known: Sequence[str]) -> str | None:
     return name
 
 
-def _user_level() -> int:
-    """The stacklevel, for the caller, of the first line outside of this package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("zeromean"):
-        level, frame = level + 1, frame.f_back
-    return level
-
-
 # ---------------------------------------------------------------- what both ways share
 
 
@@ -277,7 +267,7 @@ class _Way:
         extra = [name for name in known if name not in measured and name != self.by]
         if extra and not self.quiet:
             text = f"columns that were not measured stay as they are: {few(extra)}"
-            warnings.warn(text, ZeromeanWarning, stacklevel=_user_level())
+            warn(text)
 
     def numbers(self, feature: int) -> tuple[_Array, _Array, _Array]:
         """Shift, scale and offset of a feature."""

@@ -4,6 +4,8 @@ Read in albumentations 2.0.8: y = (x - mean_np) * denominator in float32, with
 mean_np = float32(mean) * max_pixel_value (two roundings) and
 denominator = 1 / (float32(std) * max_pixel_value) (three); for uint8 as a table of 256 answers.
 With the difference and the product: 6.51 ulp at most, 8.51 with an offset (see `squares`).
+`A.load` looks at `transform` alone: beside it stands our own document, in the channel order of the
+plain numbers, which Albumentations says nothing of.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.exporters.channels import channels_of
+from zeromean.embedding import KEY, embedded
+from zeromean.exporters.channels import Channels, channels_of
+from zeromean.exporters.feeding import turned
 from zeromean.exporters.forms import expected
 from zeromean.exporters.squares import PictureMade, places_of, roundings, square_of, unsquared
 from zeromean.exporters.targets import CannotRun, Made, Order, Target
@@ -45,6 +49,7 @@ def _make(norm: Normalizer, order: Order) -> Made:
     document = {
         "__version__": _WRITTEN_AS,
         "transform": {"__class_fullname__": "Normalize", **arguments},
+        KEY: embedded(_in_order(channels, order)),
     }
     axes = "h w" if channels.form.layout == "hw" else "h w c"
     return PictureMade(
@@ -58,6 +63,13 @@ def _make(norm: Normalizer, order: Order) -> Made:
         notes=("load it with A.load(path), or A.from_dict(value)",),
         places=places_of(norm, channels),
     )
+
+
+def _in_order(channels: Channels, order: Order) -> Normalizer:
+    """What is carried, with its channels as the file has them."""
+    if channels.form.layout not in ("hwc", "chw"):
+        return channels.carried
+    return turned(channels.carried, _TITLE, order)[0]
 
 
 @contextmanager

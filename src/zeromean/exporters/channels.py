@@ -202,9 +202,23 @@ def _top(norm: Normalizer, title: str) -> float:
         said = "is not known" if norm.units.range is None else f"is {norm.units}"
         raise UnitError(
             f"{title} wants numbers in 0..1 units, and the range of the measured data {said}: "
-            "measure with range=(0, top), such as range=(0, 255) or --range 0 255"
+            f"{_how_to_range(norm)}"
         )
     return norm.units.top
+
+
+def _how_to_range(norm: Normalizer) -> str:
+    """What to do where the range is not known, or does not begin at 0; only a range that fits."""
+    if norm.units.range is not None:
+        return "measure it as it was before it was centered, or export to torch, onnx or numpy"
+    largest = float(np.max(np.abs(norm.shift) + np.abs(norm.scale)))
+    guess = next((top for top in (1, 255, 65535) if largest <= top), None)
+    if "float" not in norm.dtype or guess is None:
+        return "measure with range=(0, top) (--range 0 TOP), of the largest value there can be"
+    return (
+        f"measure with range=(0, {guess}) (--range 0 {guess}) if that is the scale of these "
+        "floats, or whatever it is"
+    )
 
 
 def _divided(values: _Floats, top: float) -> _Floats:

@@ -9,7 +9,7 @@ from typing import Any
 from zeromean.errors import FormatError
 
 
-def read_existing(content: bytes, title: str) -> dict[str, Any]:
+def read_existing(content: bytes, title: str, path: str) -> dict[str, Any]:
     """The object in a file, its keys in order.
 
     Parameters
@@ -17,6 +17,8 @@ def read_existing(content: bytes, title: str) -> dict[str, Any]:
     content : bytes
     title : str
         Of the target, for the message.
+    path : str
+        Of the file, for the message.
 
     Raises
     ------
@@ -27,13 +29,13 @@ def read_existing(content: bytes, title: str) -> dict[str, Any]:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise FormatError(
-            f"the file that is there is not JSON ({error}), so {title} cannot update it: write to "
-            "another path, or move it away"
+            f"{path}: is there already and is not JSON ({error}), so {title} cannot update it: "
+            "write to another path, or move it away"
         ) from None
     if not isinstance(value, dict):
         raise FormatError(
-            f"the file that is there holds a JSON {type(value).__name__}, and {title} updates an "
-            "object: write to another path, or move it away"
+            f"{path}: is there already and holds a JSON {type(value).__name__}, and {title} "
+            "updates an object: write to another path, or move it away"
         )
     return value
 

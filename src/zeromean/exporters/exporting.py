@@ -22,6 +22,8 @@ from zeromean.exporters.targets import (
 )
 from zeromean.normalizer import Normalizer
 
+_LONGEST = 160  # letters of a reason
+
 
 @dataclass(frozen=True, repr=False)
 class Exported:
@@ -204,7 +206,7 @@ def export(
     asked |= {"model_layout": model_layout, "force": force}
     _check_asked(kind, asked)
     existing = _existing(path) if "existing" in kind.options else None
-    made = kind.make(norm, Order(**asked, existing=existing, name=name))
+    made = kind.make(norm, Order(**asked, existing=existing, path=str(path or ""), name=name))
     unit = raw_unit(norm)
     error = _loss(norm, made, kind, approximate, unit) if made.lost else 0.0
     verification, reason = _verify(kind, made) if verify else (None, "it was not asked for")
@@ -283,10 +285,17 @@ def _verify(kind: Target, made: Made) -> tuple[Verification | None, str]:
     try:
         y = kind.run(made, x)
     except (ImportError, CannotRun) as error:
-        return None, str(error)
+        return None, _short(str(error))
     ulp, raw, count = compare(made.carried, x, y, made.arithmetic)
     by = _version(kind.library) if kind.library else kind.title
     return Verification(by, ulp, raw, count, made.arithmetic, made.bound), ""
+
+
+def _short(reason: str) -> str:
+    """One line, and not a list of all that a foreign library knows."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    line = lines[0] if lines else "for no reason said"
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3].rstrip()}..."
 
 
 def _spelled(norm: Normalizer) -> str:

@@ -56,6 +56,8 @@ class Order:
         Also where the model normalizes by itself.
     existing : bytes or None
         The file that is there already, for targets that update one in place.
+    path : str
+        Where that is, for messages.
     name : str
         What the numbers are called in comments.
     """
@@ -67,6 +69,7 @@ class Order:
     model_layout: str | None = None
     force: bool = False
     existing: bytes | None = None
+    path: str = ""
     name: str = ""
 
 

@@ -57,7 +57,7 @@ def _make(norm: Normalizer, order: Order) -> Made:
     check_top(norm, _TITLE, _TOPS)
     check_count_known(norm, channels, _TITLE)
     numbers = {"mean": channels.mean.tolist(), "std": channels.std.tolist()}
-    document, config = _document(order.existing)
+    document, config = _document(order.existing, order.path)
     _check_channels(config, len(channels))
     config |= numbers
     notes: tuple[str, ...] = ()
@@ -86,19 +86,19 @@ def _expects(norm: Normalizer, channels: Channels) -> str:
     return f"a tensor: {expected(norm, axes='c h w', order=channels.order)}"
 
 
-def _document(existing: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def _document(existing: bytes | None, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The whole file, and the part with mean and std; the same object where the file is flat."""
     if existing is None:
         document: dict[str, Any] = {_NESTED: {}}
         return document, document[_NESTED]
-    document = read_existing(existing, _TITLE)
+    document = read_existing(existing, _TITLE, path)
     if isinstance(document.get(_NESTED), dict):
         return document, document[_NESTED]
     if document.keys() & _FLAT or {"mean", "std"} <= document.keys():
         return document, document
     raise FormatError(
-        "the file that is there is no timm configuration (neither pretrained_cfg nor mean and std):"
-        " write to another path"
+        f"{path}: is there already and is no timm configuration (neither pretrained_cfg nor mean "
+        "and std): write to another path"
     )
 
 

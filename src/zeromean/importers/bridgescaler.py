@@ -25,12 +25,17 @@ from zeromean.rounding import sqrt_ratio
 TITLE = "bridgescaler"
 _MEAN_STD = {"DStandardScaler": ("mean_x_", "var_x_"), "DeepStandardScaler": ("mean_", "sd_")}
 _MIN_MAX = {"DMinMaxScaler": ("min_x_", "max_x_"), "DeepMinMaxScaler": ("min_", "max_")}
+#: And what it writes besides, which is refused by name.
+_KNOWN = {
+    *(*_MEAN_STD, *_MIN_MAX, *sklearn_scalers.CLASSES, "DQuantileScaler", "DQuantileTransformer"),
+    *("DeepQuantileTransformer", "GroupStandardScaler", "GroupRobustScaler", "GroupMinMaxScaler"),
+}
 
 
 def is_scaler(config: Mapping[str, Any]) -> bool:
     """Whether a JSON object is a scaler, or a dictionary of them."""
     name = config.get("type")
-    if isinstance(name, str) and name.removesuffix("Tensor").endswith(("Scaler", "Transformer")):
+    if isinstance(name, str) and name.removesuffix("Tensor") in _KNOWN:
         return True
     return bool(_scalers(config, ""))
 

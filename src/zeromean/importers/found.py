@@ -213,6 +213,8 @@ def which(names: list[str], key: str | None, what: str, place: str) -> str:
     """The sentence that asks which of several is meant."""
     few = ", ".join(name or "(without a name)" for name in names[:12])
     few += ", ..." if len(names) > 12 else ""
+    if not names:
+        return f"{place}: holds no {what} with numbers to normalize by; is this the right file?"
     if key is None:
-        return f"{place}: holds several {what}; say which, key= (--key): {few or 'none'}"
-    return f"{place}: holds no {key!r} among its {what}, which are: {few or 'none'}"
+        return f"{place}: holds several {what}; say which, key= (--key): {few}"
+    return f"{place}: holds no {key!r} among its {what}, which are: {few}"

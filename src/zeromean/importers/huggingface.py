@@ -23,13 +23,15 @@ _ATTRIBUTES = (
     *("image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize", "offset"),
     *("rescale_offset", "include_top", "do_flip_channel_order", "mean", "std", "num_mel_bins"),
 )
+_LOAD = "load the processor and pass the object: zm.import_normalizer(processor)"
 _TOPS = (255, 65535)
 _OWN_RECORDING = ("Wav2Vec2", "SpeechT5", "Whisper", "Seamless", "Parakeet", "CohereAsr")
 
 
 def is_config(config: Mapping[str, Any]) -> bool:
     """Whether a JSON object is a processor's."""
-    if any(isinstance(config.get(name), Mapping) for name in _NESTED):
+    inner = (config.get(name) for name in _NESTED)
+    if any(isinstance(held, Mapping) and is_config(held) for held in inner):
         return True
     return "image_mean" in config or any(name in config for name in _TYPES)
 
@@ -59,7 +61,7 @@ def read(config: Mapping[str, Any], place: str) -> Found:
             config = config[name]
             document = config.get(KEY, document)
             break
-    kind = next((str(config[name]) for name in _TYPES if config.get(name)), "the processor")
+    kind = next((str(config[name]) for name in _TYPES if config.get(name)), "")
     if kind == "ASTFeatureExtractor":
         return _spectrogram(config, place, document)
     _check_mean(config, kind, place)
@@ -87,17 +89,21 @@ def _check_mean(config: Mapping[str, Any], kind: str, place: str) -> None:
         if kind.startswith(_OWN_RECORDING):
             raise FormatError(
                 f"{place}: {kind} normalizes each recording by itself, if at all; do the same with "
-                "zm.per_sample(zm.standardize, 'n t -> n')"
+                "zm.per_sample(zm.standardize, 'n t -> n') (zeromean apply 'n t -> n')"
             )
         raise FormatError(
-            f"{place}: {kind} has no image_mean here, and what its class takes instead is not in "
-            "the file; load the processor and pass the object"
+            f"{place}: {_named(kind)} has no image_mean here, and what its class takes instead is "
+            f"not in the file; {_LOAD}"
         )
     if not _switch(config, "do_normalize", kind, place):
         raise FormatError(
-            f"{place}: do_normalize is false, so {kind} never uses its image_mean; set it to true "
-            "if the model was trained with these numbers"
+            f"{place}: do_normalize is false, so {_named(kind)} never uses its "
+            "image_mean; set it to true if the model was trained with these numbers"
         )
+
+
+def _named(kind: str) -> str:
+    return kind or "the processor"
 
 
 def _switch(config: Mapping[str, Any], name: str, kind: str, place: str) -> bool:
@@ -106,7 +112,7 @@ def _switch(config: Mapping[str, Any], name: str, kind: str, place: str) -> bool
     if not isinstance(value, bool):
         raise FormatError(
             f"{place}: does not say {name}, and processors differ in what they do then; write "
-            f'"{name}": true or false into it, or load the processor ({kind}) and pass the object'
+            f'"{name}": true or false into it, or {_LOAD}'
         )
     return value
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from zeromean.embedding import ATTRIBUTE, KEY, restored
 from zeromean.errors import FormatError, SourceError, UnitError, ZeromeanError
+from zeromean.group_normalizer import GroupedNormalizer
+from zeromean.grouped import GroupedProfile
 from zeromean.importers import (
+    albumentations,
     bridgescaler,
     caffe,
     huggingface,
@@ -25,13 +29,15 @@ from zeromean.importers import (
 from zeromean.importers.finishing import Told, check_agreement, finished
 from zeromean.importers.found import Found
 from zeromean.importers.opening import ZIP, content_of, located
+from zeromean.loading import load
 from zeromean.normalizer import Normalizer
 from zeromean.pattern import Pattern
+from zeromean.profile import Profile
 
 #: What `kind` may be.
 KINDS = (
-    *("huggingface", "timm", "torchvision", "keras", "sklearn", "caffe", "kaldi", "wenet"),
-    *("lerobot", "nnunet", "bridgescaler"),
+    *("huggingface", "timm", "torchvision", "albumentations", "keras", "sklearn", "caffe"),
+    *("kaldi", "wenet", "lerobot", "nnunet", "bridgescaler"),
 )
 #: What `zeromean export --to sklearn` writes, and what it leaves out because it is the default.
 _PIPELINE = "zeromean-sklearn/1"
@@ -58,14 +64,16 @@ def import_normalizer(
     ----------
     source : path, mapping or object
         A file: `preprocessor_config.json` or `processor_config.json` of Hugging Face, `config.json`
-        of timm, a `.keras` file, `mean.binaryproto` of Caffe, CMVN statistics of Kaldi or WeNet,
-        `stats.json` of LeRobot, `dataset_fingerprint.json` of nnU-Net, JSON of bridgescaler; or a
-        folder with one of them. A dictionary of the same content. Or an object: a transform or
-        preset of torchvision, a layer or model of Keras, a fitted scaler, PCA or pipeline of
-        scikit-learn, a processor of Hugging Face. A pickle is never read.
+        of timm, what `A.save` of Albumentations writes, a `.keras` file, `mean.binaryproto` of
+        Caffe, CMVN statistics of Kaldi or WeNet, `stats.json` of LeRobot,
+        `dataset_fingerprint.json` of nnU-Net, JSON of bridgescaler; or a folder with one of them.
+        A dictionary of the same content. Or an object: a transform or preset of torchvision, a
+        transform of Albumentations, a layer or model of Keras, a fitted scaler, PCA or pipeline
+        of scikit-learn, a processor of Hugging Face. A normalizer that zeromean saved is loaded
+        as it is. A pickle is never read.
     kind : str, optional
-        "huggingface", "timm", "torchvision", "keras", "sklearn", "caffe", "kaldi", "wenet",
-        "lerobot", "nnunet" or "bridgescaler"; seen from the content by default.
+        "huggingface", "timm", "torchvision", "albumentations", "keras", "sklearn", "caffe",
+        "kaldi", "wenet", "lerobot", "nnunet" or "bridgescaler"; seen from the content by default.
     range : (low, high), optional
         Of the raw data, such as (0, 255), where the format does not say.
     channels : str, optional
@@ -125,17 +133,62 @@ def import_normalizer(
 def _of_path(source: Any, kind: str | None, told: Told, options: dict[str, Any]) -> Normalizer:
     paths = located(source)
     for path in paths:
+        if path.suffix == ".safetensors":
+            return _own_file(path, kind, told, options)
         content, place = content_of(path), str(path)
         if isinstance(content, bytes):
             found = _of_bytes(content, place, kind or _kind_of_bytes(content, place), told, options)
             return finished(found, told)
         if content.get("format") == _PIPELINE:
             return _pipeline_file(content, place, told)
+        if _is_ours(content):
+            return _own_file(path, kind, told, options)
         seen = kind or _kind_of_json(content, place, sure=len(paths) == 1)
         if seen:
             return finished(_of_json(content, place, seen, options), told)
     names = ", ".join(path.name for path in paths)
     raise SourceError(f"{source}: {names} hold no mean and std; name the file that does")
+
+
+def _is_ours(content: Mapping[str, Any]) -> bool:
+    return str(content.get("format", "")).startswith("zeromean/")
+
+
+def _own_file(path: Path, kind: str | None, told: Told, options: Mapping[str, Any]) -> Normalizer:
+    """A normalizer that zeromean saved, as it is.
+
+    Raises
+    ------
+    FormatError
+        When it is damaged, or holds something else.
+    UnitError
+        When an option says something else than it does.
+    """
+    place = str(path)
+    if kind is not None:
+        raise FormatError(f"{place}: is zeromean's own, which {kind} does not write; leave it out")
+    _check_options("zeromean's own file", options, place)
+    held = load(path)
+    if not isinstance(held, Normalizer):
+        raise FormatError(f"{place}: {_no_normalizer(held)}")
+    check_agreement(held, told, place)
+    return held
+
+
+def _no_normalizer(held: Any) -> str:
+    """What one of our own files holds instead, and what to do with it."""
+    if isinstance(held, Profile):
+        return (
+            "holds a profile, which says what was measured and not how to normalize: make a "
+            "normalizer of it with zm.standardize(zm.load(path)), or give it to `zeromean export` "
+            "as it is, with --method standardize"
+        )
+    if isinstance(held, GroupedProfile | GroupedNormalizer):
+        return (
+            "holds numbers by group, and one normalizer is read here: take that of one group, "
+            "with zm.load(path)"
+        )
+    return "holds a study and no numbers to normalize by: give a normalizer or a profile"
 
 
 def _kind_of_json(content: Mapping[str, Any], place: str, *, sure: bool = True) -> str:
@@ -146,11 +199,14 @@ def _kind_of_json(content: Mapping[str, Any], place: str, *, sure: bool = True) 
     FormatError
         When none did; without `sure`, an empty string.
     """
-    if str(content.get("format", "")).startswith("zeromean"):
-        raise FormatError(f"{place}: is zeromean's own; read it with zeromean.load")
+    if _is_ours(content):
+        raise FormatError(
+            f"{place}: is zeromean's own document; save it to a file and give its path"
+        )
     seen: dict[str, Callable[[Mapping[str, Any]], bool]] = {
         "wenet": lambda c: "mean_stat" in c and "var_stat" in c,
         "nnunet": lambda c: nnunet.KEY in c,
+        "albumentations": albumentations.is_config,
         "huggingface": huggingface.is_config,
         "timm": timm.is_config,
         "bridgescaler": bridgescaler.is_scaler,
@@ -160,7 +216,7 @@ def _kind_of_json(content: Mapping[str, Any], place: str, *, sure: bool = True) 
         if is_of(content):
             return kind
     if sure:
-        few = ", ".join(map(repr, list(content)[:6]))
+        few = ", ".join(map(repr, list(content)[:6])) or "none"
         raise FormatError(
             f"{place}: is JSON of none of the known kinds (its fields: {few}); these are "
             f"{', '.join(KINDS)}: say kind= (--from) if it is one of them"
@@ -175,6 +231,7 @@ def _of_json(
     readers: dict[str, Callable[[], Found]] = {
         "huggingface": lambda: huggingface.read(content, place),
         "timm": lambda: timm.read(content, place),
+        "albumentations": lambda: albumentations.read(content, place),
         "wenet": lambda: kaldi.read_json(content, place),
         "lerobot": lambda: lerobot.read(content, place, key),
         "nnunet": lambda: nnunet.read(content, place),
@@ -240,16 +297,17 @@ def _of_object(source: Any, kind: str | None, told: Told, options: dict[str, Any
     if isinstance(source, Normalizer):
         raise FormatError("this is a normalizer already")
     kind = kind or _kind_of_object(source)
-    if kind not in ("torchvision", "keras", "sklearn", "timm", "huggingface"):
+    if kind not in ("torchvision", "albumentations", "keras", "sklearn", "timm", "huggingface"):
         raise FormatError(
-            f"{place}: is no file, dictionary, or object of torchvision, Keras, scikit-learn, timm "
-            "or Hugging Face; pass one of these"
+            f"{place}: is no file, dictionary, or object of torchvision, Albumentations, Keras, "
+            "scikit-learn, timm or Hugging Face; pass one of these"
         )
     _check_options(kind, options, place)
     if kind == "sklearn" and hasattr(source, "steps"):
         return _pipeline(source, place, told)
     readers: dict[str, Callable[[], Found]] = {
         "torchvision": lambda: torchvision.read(source, place),
+        "albumentations": lambda: albumentations.read(source, place),
         "keras": lambda: keras.read_object(source, place, options["key"]),
         "sklearn": lambda: sklearn_scalers.read(source, place),
         "timm": lambda: timm.read(timm.config_of(source), place),
@@ -263,6 +321,8 @@ def _kind_of_object(source: Any) -> str:
     homes = {c.__module__.partition(".")[0] for c in type(source).__mro__}
     if "keras" in homes or names & keras.CLASSES:
         return "keras"
+    if "albumentations" in homes:
+        return "albumentations"
     if names & torchvision.CLASSES:
         return "torchvision"
     if names & (sklearn_scalers.CLASSES | {"Pipeline"}):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.errors import FormatError, UnitError, ZeromeanWarning
+from zeromean.errors import FormatError, UnitError, warn
 from zeromean.importers.found import Found, exact, fractions, said, which
 from zeromean.rounding import sqrt_ratio
 
@@ -37,7 +36,8 @@ def is_statistics(content: bytes) -> bool:
     key, _, rest = head.partition(b" ")
     if head.startswith(_BINARY) or (rest.startswith(_BINARY) and b"\n" not in key):
         return True
-    return _TEXT.match(content.lstrip()) is not None
+    found = _TEXT.match(content.lstrip())
+    return found is not None and bool(found[2].strip())
 
 
 def read(content: bytes, place: str, key: str | None, norm_vars: bool | None) -> Found:
@@ -55,21 +55,25 @@ def read(content: bytes, place: str, key: str | None, norm_vars: bool | None) ->
         key = next(iter(matrices))
     if key not in matrices:
         raise UnitError(which(list(matrices), key, "speakers or recordings", place))
+    matrix = _checked(matrices[key], place)
     if norm_vars is None:
         raise UnitError(
             f"{place}: does not say whether features were also divided by their std; say "
             "norm_vars=True (--norm-vars) if apply-cmvn had --norm-vars=true, norm_vars=False "
             "(--no-norm-vars) if it had not, which is its default"
         )
-    matrix = matrices[key]
+    return _found(
+        matrix[0, :-1], matrix[1, :-1], matrix[0, -1], place, norm_vars=norm_vars, title=TITLE
+    )
+
+
+def _checked(matrix: _Floats, place: str) -> _Floats:
     if matrix.ndim != 2 or len(matrix) != 2 or matrix.shape[1] < 2 or matrix[1, -1] != 0:
         raise FormatError(
             f"{place}: holds a matrix of shape {matrix.shape}, and CMVN statistics are 2 x (d + 1) "
             "with 0 in the last place: write them with compute-cmvn-stats"
         )
-    return _found(
-        matrix[0, :-1], matrix[1, :-1], matrix[0, -1], place, norm_vars=norm_vars, title=TITLE
-    )
+    return matrix
 
 
 def read_json(config: Mapping[str, Any], place: str) -> Found:
@@ -120,11 +124,9 @@ def _root(variance: Fraction) -> float:
 def _say_floored(places: npt.NDArray[np.intp], place: str) -> None:
     if len(places):
         few = ", ".join(map(str, places[:8].tolist()))
-        warnings.warn(
+        warn(
             f"{place}: {len(places)} feature(s) do not vary and are divided by 1e-10, as Kaldi "
-            f"does: {few}",
-            ZeromeanWarning,
-            stacklevel=2,
+            f"does: {few}"
         )
 
 

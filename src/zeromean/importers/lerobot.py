@@ -7,23 +7,28 @@ normalizes by MEAN_STD.
 
 from __future__ import annotations
 
-import warnings
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from zeromean.errors import FormatError, UnitError, ZeromeanWarning
+from zeromean.errors import FormatError, UnitError, warn
 from zeromean.importers.found import Found, channels_of, exact, said, which
 
 TITLE = "LeRobot"
+#: What every version of LeRobot writes for a feature, and whatever else some do.
+_WRITTEN = {"mean", "std", "min", "max"}
+_STATISTIC = re.compile("mean|std|min|max|count|q[0-9]+")
 _EPS = Fraction(1, 10**8)
 
 
 def is_stats(config: Mapping[str, Any]) -> bool:
-    """Whether a JSON object holds statistics by feature."""
-    return bool(_features(config))
+    """Whether a JSON object holds statistics by feature, and nothing else."""
+    held = [value for value in config.values() if isinstance(value, Mapping)]
+    known = all(_STATISTIC.fullmatch(name) for value in held for name in value)
+    return known and len(held) == len(config) and any(value.keys() >= _WRITTEN for value in held)
 
 
 def _features(config: Mapping[str, Any]) -> list[str]:
@@ -85,9 +90,7 @@ def _say_constant(std: Any, place: str) -> None:
     places = np.flatnonzero(std == 0)
     if len(places):
         few = ", ".join(map(str, places[:8].tolist()))
-        warnings.warn(
+        warn(
             f"{place}: {len(places)} feature(s) do not vary and are divided by 1e-8, as LeRobot "
-            f"does: {few}",
-            ZeromeanWarning,
-            stacklevel=2,
+            f"does: {few}"
         )

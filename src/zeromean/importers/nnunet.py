@@ -7,13 +7,12 @@ each image by itself and never look at the fingerprint. Arrays are (channels, z,
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from zeromean.errors import FormatError, ZeromeanWarning
+from zeromean.errors import FormatError, warn
 from zeromean.importers.found import Found, exact, fractions, said
 
 TITLE = "nnU-Net"
@@ -40,11 +39,9 @@ def read(config: Mapping[str, Any], place: str) -> Found:
     low = _field(channels, names, "percentile_00_5", place)
     high = _field(channels, names, "percentile_99_5", place)
     limits = ", ".join(f"{float(a):g}..{float(b):g}" for a, b in zip(low, high, strict=True))
-    warnings.warn(
+    warn(
         f"{place}: nnU-Net clips the data to {limits} first, which a normalizer does not: clip it "
-        f"before, with np.clip; and it uses these numbers only for channels under {_CT}",
-        ZeromeanWarning,
-        stacklevel=2,
+        f"before, with np.clip; and it uses these numbers only for channels under {_CT}"
     )
     return Found(
         title=TITLE,

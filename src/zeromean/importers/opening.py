@@ -27,16 +27,16 @@ _REFUSED = {
         "the transform: zm.import_normalizer(transform)"
     ),
     (".onnx",): (
-        "is a model: look into it with `zeromean check`, and read our own numbers from the "
-        "norm.json that it was exported from, with zeromean.load"
+        "is a model: look into it with `zeromean check norm.json --model`, and take our own "
+        "numbers from the norm.json that it was exported from"
     ),
-    (".safetensors",): "is read with zeromean.load if zeromean saved it; others are not numbers",
     (".h5", ".hdf5", ".pb"): "is an old Keras file: load it with Keras and save it as .keras",
     (".scp",): "only says where other files are: give the .ark file that it names",
     (".npy", ".npz"): (
         "holds bare numbers without units: make a normalizer from the data with `zeromean measure`"
     ),
 }
+_JSON_KINDS = {list: "list", str: "text", bool: "truth value", int: "number", float: "number"}
 ZIP = b"PK\x03\x04"
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))
 
@@ -87,9 +87,19 @@ def content_of(path: Path) -> Any:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
     if content.startswith(_PICKLES):
         raise FormatError(f"{path}: {_REFUSED[('.pkl', '.pickle', '.joblib', '.sav')]}")
-    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        return content
-    return json_of(content, str(path))
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if start == b"{" or path.suffix.lower() == ".json" or (start == b"[" and _is_json(content)):
+        return json_of(content, str(path))
+    return content
+
+
+def _is_json(content: bytes) -> bool:
+    """A matrix of Kaldi's in text begins like a JSON list, but has no commas."""
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def json_of(content: bytes | str, place: str) -> dict[str, Any]:
@@ -105,5 +115,8 @@ def json_of(content: bytes | str, place: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{place}: is not valid JSON ({error}); is it complete?") from None
     if not isinstance(held, dict):
-        raise FormatError(f"{place}: is JSON, but no object with fields")
+        raise FormatError(
+            f"{place}: is a JSON {_JSON_KINDS.get(type(held), 'value')}, and the files that are "
+            "known here are objects with fields such as image_mean: is this the right one?"
+        )
     return held

@@ -7,14 +7,13 @@ with `whiten` / sqrt(explained_variance_), floored at the machine epsilon of its
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from zeromean.embedding import ATTRIBUTE
-from zeromean.errors import FormatError, ZeromeanWarning
+from zeromean.errors import FormatError, warn
 from zeromean.importers.found import Exact, Found, check_positive, exact, fractions
 
 TITLE = "scikit-learn"
@@ -127,11 +126,9 @@ def _pca(pca: Any, place: str) -> dict[str, Any]:
 
 def _say_clipped(scaler: Any, place: str, limits: str) -> None:
     if getattr(scaler, "clip", False):
-        warnings.warn(
+        warn(
             f"{place}: clip=True is not carried over: data beyond what was measured will go beyond "
-            f"{limits}",
-            ZeromeanWarning,
-            stacklevel=2,
+            f"{limits}"
         )
 
 

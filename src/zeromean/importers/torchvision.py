@@ -1,4 +1,4 @@
-"""torchvision's `Normalize`, `Compose`, presets, `LinearTransformation`; Albumentations'.
+"""torchvision's `Normalize`, `Compose`, presets, `LinearTransformation`.
 
 Read in torchvision 0.28: `ToTensor` divides 8-bit pictures by 255; `ToDtype(scale=True)` and
 `ConvertImageDtype` divide integers by the top of their dtype; `Normalize` is
@@ -15,7 +15,7 @@ import numpy as np
 
 from zeromean.embedding import ATTRIBUTE
 from zeromean.errors import FormatError
-from zeromean.importers.found import Exact, Found, channels_of, exact, fractions, pair, plain
+from zeromean.importers.found import Found, channels_of, exact, fractions, pair, plain
 
 TITLE = "torchvision"
 PRESETS = {
@@ -99,8 +99,6 @@ def _normalize(step: Any, place: str, **options: Any) -> Found:
     if shift.size == 1:
         shift, scale = shift.reshape(()), scale.reshape(())
     raw = options.pop("unit", None)
-    if hasattr(step, "max_pixel_value"):
-        return _albumentations(step, shift, scale, place)
     return Found(
         title=TITLE,
         place=place,
@@ -112,28 +110,6 @@ def _normalize(step: Any, place: str, **options: Any) -> Found:
         channels=channels_of(shift.size, "RGB"),
         document=getattr(step, ATTRIBUTE, None),
         **options,
-    )
-
-
-def _albumentations(step: Any, shift: Exact, scale: Exact, place: str) -> Found:
-    """(x - mean max_pixel_value) / (std max_pixel_value), in its `normalization` of that name."""
-    way = getattr(step, "normalization", "standard")
-    if way != "standard":
-        raise FormatError(
-            f"{place}: normalization={way!r} measures each picture by itself; use "
-            "zm.per_sample(zm.standardize, 'n h w c -> n c')"
-        )
-    top = exact(step.max_pixel_value, "max_pixel_value", place).item()
-    return Found(
-        title="Albumentations",
-        place=place,
-        shift=shift,
-        scale=scale,
-        unit=top,
-        top=1,
-        usual_range=(0, float(top)),
-        pattern="n h w c -> c" if shift.ndim else "n h w c ->",
-        channels=channels_of(shift.size, "RGB"),
     )
 
 
