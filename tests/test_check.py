@@ -339,6 +339,135 @@ def test_a_model_that_was_edited_afterwards():
     assert not found.ok
 
 
+SCALES = {
+    "its own of 0..1": ("c = Sub (x, mean) z = Div (c, std)", vectors(), "subtracts 0.4"),
+    "another one": (
+        "c = Sub (x, mean) z = Div (c, std)",
+        vectors(MEAN + 0.1, STD),
+        "subtracts 0.5",
+    ),
+    "raw": (
+        "c = Sub (x, mean) z = Div (c, std)",
+        vectors(NORM.shift, NORM.scale),
+        "subtracts 1",
+    ),
+    "a rescale": ("z = Div (x, top)", RESCALE, "subtracts 0 and divides by 255"),
+}
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("name", SCALES)
+def test_ours_forced_in_front_of_its_own_is_twice(name, layout, tmp_path):
+    """Also from a file; and nobody says that it was edited, for it was not."""
+    before, constants, words = SCALES[name]
+    model = merge(net(before, constants), NORM, layout=layout, force=True)
+    onnx.save(model, tmp_path / "twice.onnx")
+    for held in (model, tmp_path / "twice.onnx"):
+        found = check(NORM, model=held)
+        assert not found.ok
+        assert [f.name for f in found] == ["twice", "inside"]
+        assert "ours (standardize of RGB 0..255) stands in front of the model's own" in str(found)
+        assert words in found["twice"].sentence
+        assert "not normalized" not in found["inside"].sentence
+
+
+def test_ours_in_front_of_what_rescales_what_we_give_is_once():
+    """A network that takes data normalized by ImageNet's numbers and makes -1..1 of it."""
+    gain, bias = 2 * STD, 2 * MEAN - 1
+    inner = net("c = Mul (x, std) z = Add (c, mean)", vectors(bias, gain))
+    found = check(NORM, model=merge(inner, NORM, force=True))
+    assert found.ok, found
+    assert "both together give -1..1 data" in found["renormalizes"].sentence
+    assert "give it raw uint8" in found["inside"].sentence
+
+
+def test_ours_twice_over():
+    """The second time by force: the metadata are of the one in front."""
+    model = merge(merge(net("z = Identity (x)"), NORM, input_dtype="float32"), NORM, force=True)
+    found = check(NORM, model=model)
+    assert "stands in front of the model's own (Sub, Sub, Div before Conv)" in found["twice"].sentence
+
+
+def test_an_edit_behind_ours_is_no_edit_of_ours():
+    model = merge(net("c = Sub (x, mean) z = Div (c, std)", vectors()), NORM, force=True)
+    place = next(t for t in model.graph.initializer if t.name.endswith("scale"))
+    place.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(place) * 2, place.name))
+    assert {"metadata", "twice"} <= {f.name for f in check(NORM, model=model)}
+
+
+# ---------------------------------------------------------------- units
+
+UNIT = zm.standardize(zm.measure((RAW / 255).astype(np.float32), "n h w c -> c", channels="RGB"))
+UNIT_1 = zm.standardize(
+    zm.measure((RAW / 255).astype(np.float32), "n h w c -> c", channels="RGB", range=(0, 1))
+)
+FLOATS = zm.standardize(zm.measure(RAW.astype(np.float32), "n h w c -> c", channels="RGB"))
+WORDS = zm.standardize(zm.measure(RAW.astype(np.uint16) * 257, "n h w c -> c", channels="RGB"))
+
+
+@pytest.mark.parametrize(
+    ("norm", "model", "words", "repair"),
+    [
+        (UNIT, "raw numbers", "yours are of 0..1, the model's of 0..255", "(yours times 255)"),
+        (UNIT_1, "raw numbers", "yours are of 0..1, the model's of 0..255", "data in 0..255"),
+        (UNIT_1, "channels last", None, None),
+        (UNIT_1, "rescaled first", "yours are of 0..1, the model's of 0..255", "times 255"),
+        (FLOATS, "sub div in 0..1", "yours are of 0..255, the model's of 0..1", "divided by 255"),
+        (WORDS, "raw numbers", "yours are of 0..65535, the model's of 0..255", "divided by 257"),
+        (NORM, "raw numbers", None, None),
+    ],
+)
+def test_the_same_numbers_in_other_units(norm, model, words, repair):
+    found = check(norm, model=SAME[model])
+    assert not found.ok
+    if words is None:
+        assert "twice" in found
+        return
+    assert words in found["units"].sentence
+    assert repair in found["units"].repair
+
+
+@pytest.mark.parametrize("norm", [UNIT, UNIT_1])
+def test_ours_in_other_units_inside(norm):
+    model = merge(net("z = Identity (x)"), NORM)
+    found = check(norm, model=model)
+    assert [f.name for f in found] == ["units"]
+    assert "yours are of 0..1, the model's of RGB 0..255" in found["units"].sentence
+    assert found["units"].repair == "Give it raw uint8 (RGB 0..255), not normalized."
+
+
+def test_other_numbers_are_not_taken_for_other_units():
+    other = zm.standardize(zm.measure((RAW // 2) / 255, "n h w c -> c", channels="RGB"))
+    assert "numbers" in check(other, model=SAME["raw numbers"])
+    assert "numbers" in check(other, model=merge(net("z = Identity (x)"), NORM))
+
+
+@pytest.mark.parametrize(
+    ("before", "constants"),
+    [
+        ("c = Sub (x, mean) z = Div (c, std)", vectors(MEAN + 0.1, STD)),
+        ("d = Mul (x, two) z = Sub (d, one)", "float[1] two = {2}, float[1] one = {1}"),
+    ],
+)
+def test_a_model_of_0_to_1_data_is_not_to_be_given_0_to_255(before, constants):
+    found = check(NORM, model=net(before, constants))
+    assert "by other numbers" in found["numbers"].sentence
+    assert "give it raw data (RGB 0..255) divided by 255, not" in found["numbers"].repair
+    raw = check(NORM, model=net("z = Sub (x, mean)", vectors(NORM.shift + 9)))
+    assert "give it raw data (RGB 0..255), not" in raw["numbers"].repair
+
+
+def test_advice_for_the_shell_is_complete():
+    assert "zeromean export norm.json --to onnx --model net.onnx -o served.onnx" in str(
+        check(NORM, model=net("z = Identity (x)"))
+    )
+    wants = check(NORM, model=SAME["raw numbers"], channels="BGR")
+    assert "reorder=" not in str(wants)
+    grouped = zm.measure(RAW, "n h w c -> c", by=list("aabb")).normalizers(zm.zero_mean)
+    with pytest.raises(zm.PatternError, match=r"by group.* norm\.normalizer_for"):
+        check(grouped, model=SAME["raw numbers"])
+
+
 def test_whitening_inside():
     norm = zm.whiten(zm.measure(RAW, "n h w c -> c", covariance=True), "zca")
     found = check(norm, model=merge(net("z = Identity (x)"), norm))

@@ -34,9 +34,9 @@ def check(
     -------
     Findings
         `.ok` where nothing is wrong. Names: "none" (no normalization inside), "inside" (this very
-        one, put there by zeromean), "twice", "numbers" (another one), "rescale" (only 1/255),
-        "renormalizes" (takes these, and makes others of them), "batch-norm", "per-sample",
-        "dtype", "shape", "layout", "channels", "metadata".
+        one, put there by zeromean), "twice", "numbers" (another one), "units" (this one, for data
+        of another scale), "rescale" (only 1/255), "renormalizes" (takes these, and makes others of
+        them), "batch-norm", "per-sample", "dtype", "shape", "layout", "channels", "metadata".
 
     Raises
     ------
@@ -63,6 +63,11 @@ def check(
     >>> found.ok, [finding.name for finding in found]
     (False, ['twice', 'layout'])
     """
+    if hasattr(norm, "normalizer_for"):
+        raise PatternError(
+            "the numbers are by group, and a model holds one set: check those of one group, "
+            "norm.normalizer_for(name)"
+        )
     if not isinstance(norm, Normalizer):
         raise PatternError(
             f"check holds one Normalizer against a model, not a {type(norm).__name__}; make one "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from zeromean.normalizer import Normalizer
 
 _Floats = npt.NDArray[np.float64]
-_SAME = 0.002  # of the range: half a gray level of 255, as much as published numbers are rounded
+SAME = 0.002  # of the range: half a gray level of 255, as much as published numbers are rounded
+_TOPS = (1.0, 255.0, 65535.0)
 _UNIT = 1.5  # numbers of data in 0..1 are not larger
 
 
@@ -27,7 +28,9 @@ class Comparison:
     ----------
     unit : float
         What raw data is divided by before the model gets it: 1, or 255 where the model's numbers
-        are those of 0..1 data.
+        are those of 0..1 data; 1/255 where the normalizer's are and the model's are not.
+    foreign : bool
+        Whether that brings raw data to a scale that is neither its own nor 0..1.
     shift, scale : ndarray of float64
         The model's, in units of the raw data.
     difference : float
@@ -42,11 +45,12 @@ class Comparison:
     scale: _Floats
     difference: float
     reach: float
+    foreign: bool = False
 
     @property
     def same(self) -> bool:
         """Whether both are one map, but for rounding of the published numbers."""
-        return self.difference <= _SAME * self.reach
+        return self.difference <= SAME * self.reach
 
 
 def compare(norm: Normalizer, inside: Inside, layout: str | None) -> Comparison:
@@ -65,8 +69,36 @@ def compare(norm: Normalizer, inside: Inside, layout: str | None) -> Comparison:
     low, high = range_of(norm)
     units = {1.0} if norm.units.top in (None, 1) else {1.0, float(norm.units.top or 1)}
     made = [_compared(norm, inside, axes, layout, unit, (low, high)) for unit in sorted(units)]
-    small = float(np.abs(inside.shift).max()) <= _UNIT and float(inside.scale.max()) <= _UNIT
-    return min(made, key=lambda c: (not c.same, (c.unit == 1) == small, c.difference))
+    small = is_of_unit_data(inside)
+    best = min(made, key=lambda c: (not c.same, (c.unit == 1) == small, c.difference))
+    if best.same:
+        return best
+    others = factors(norm) - units
+    foreign = [_compared(norm, inside, axes, layout, unit, (low, high)) for unit in sorted(others)]
+    same = [replace(c, foreign=True) for c in foreign if c.same]
+    return min([*same, best], key=lambda c: (not c.same, c.difference))
+
+
+def is_of_unit_data(inside: Inside) -> bool:
+    """Whether a model's own numbers can be those of data in 0..1."""
+    return float(np.abs(inside.shift).max()) <= _UNIT and float(inside.scale.max()) <= _UNIT
+
+
+def factors(norm: Normalizer) -> set[float]:
+    """What the numbers of usual scales are multiplied by to be in the units of a normalizer's data.
+
+    Where nobody said its range, it may be 0..1, or the model's may.
+    """
+    top = norm.units.top
+    if top is None:
+        return {n for t in _TOPS for n in (t, 1 / t)} - {1.0}
+    return {float(top) / t for t in _TOPS} - {1.0}
+
+
+def spelled(norm: Normalizer, unit: float) -> tuple[str, str]:
+    """The scales of a normalizer's data, and of what this is divided by `unit`."""
+    top = norm.units.top or max(1.0, unit)
+    return f"0..{top:.6g}", f"0..{top / unit:.6g}"
 
 
 def behind(norm: Normalizer, inside: Inside, layout: str | None) -> str:
@@ -97,7 +129,7 @@ def behind(norm: Normalizer, inside: Inside, layout: str | None) -> str:
         return ""
     ends = {"-1..1": (-1, 1), "0..1": (0, 1), "raw": (0, top)}
     for name, (low, high) in ends.items():
-        slack = _SAME * (high - low)
+        slack = SAME * (high - low)
         if np.abs(bias - low).max() <= slack and np.abs(gain * top + bias - high).max() <= slack:
             return name
     return ""

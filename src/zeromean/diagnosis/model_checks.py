@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.diagnosis.comparing import Comparison, behind, compare
+from zeromean.diagnosis.comparing import (
+    SAME,
+    Comparison,
+    behind,
+    compare,
+    factors,
+    is_of_unit_data,
+    range_of,
+    spelled,
+)
 from zeromean.diagnosis.findings import Finding
 from zeromean.errors import PatternError
 from zeromean.graphs.inspecting import Inside, inspect, layout_told
@@ -94,7 +104,9 @@ def _axes(own: str | None, layout: str | None) -> Iterator[Finding]:
     if own is None or layout is None or own == layout:
         return
     first = "first" if layout == "nchw" else "last"
-    how = "norm(x, layout='chw') moves them" if own == "nhwc" else "move them after normalizing"
+    how = "move them after normalizing"
+    if own == "nhwc":
+        how = "norm(x, layout='chw') (zeromean apply --layout chw) moves them"
     yield Finding(
         "layout",
         "note",
@@ -109,7 +121,8 @@ def _channels(norm: Normalizer, inside: Inside, channels: str) -> Iterator[Findi
             "channels",
             "error",
             f"the model wants {channels}, but the normalizer was measured on {own}",
-            f"Measure {channels} data, or merge with reorder=True.",
+            f"Measure {channels} data, or put the channels into the order {channels} between the "
+            "normalizer and the model.",
         )
     if inside.order:
         named = len(own) == len(inside.order)
@@ -135,14 +148,31 @@ def _held(norm: Normalizer, inside: Inside) -> Iterator[Finding]:
         "folded": "folded into its first layer",
         "alone": "and nothing else",
     }.get(how, "inside")
+    advice = f": give it {raw}, not normalized"
     if how != "folded":
         yield from _held_indeed(held, inside)
+    if inside.behind is not None and inside.behind.changes:
+        again = _again(held, inside.behind, placement)
+        yield again
+        if again.name == "twice":
+            where, advice = "in front of a normalization of its own", ""
     difference = _distance(norm, held)
     if difference == 0:
         yield Finding(
             "inside",
             "note",
-            f"the model holds this very normalizer, {where}: give it {raw}, not normalized",
+            f"the model holds this very normalizer, {where}{advice}",
+        )
+        return
+    unit = _other_unit(norm, held)
+    if unit is not None:
+        yours, _ = spelled(norm, unit)
+        yield Finding(
+            "units",
+            "warning",
+            f"the model holds the same numbers in other units, {where}: yours are of {yours}, the "
+            f"model's of {held.units}",
+            f"Give it {raw}, not normalized.",
         )
         return
     said = "of another kind" if difference is None else f"up to {difference:.4g} {_gray(norm)} off"
@@ -152,6 +182,43 @@ def _held(norm: Normalizer, inside: Inside) -> Iterator[Finding]:
         f"the model holds another normalizer, {where}: {held.recipe} of {held.units}, {said}",
         f"Give it {raw}, not normalized; or put the right numbers into the model without any.",
     )
+
+
+def _again(held: Normalizer, own: Inside, placement: Mapping[str, Any]) -> Finding:
+    """Ours in front of a model that changes what it is given."""
+    where = f"({', '.join(own.steps)} before {own.first or 'its output'})"
+    layout = placement.get("layout_inside")
+    if together := behind(held, own, layout):
+        return Finding(
+            "renormalizes",
+            "note",
+            f"behind the normalizer in front of it, the model rescales {where}, and both together "
+            f"give {together} data: it takes data normalized like this",
+        )
+    return Finding(
+        "twice",
+        "error",
+        f"data is normalized twice: ours ({held.recipe} of {held.units}) stands in front of the "
+        f"model's own {where}, which subtracts {_few(own.shift)} and divides by {_few(own.scale)}",
+        "Take out its own, or use the model as it was before ours was put in front.",
+    )
+
+
+def _other_unit(norm: Normalizer, held: Normalizer) -> float | None:
+    """What brings raw data to the units of the other normalizer, where both are the same then."""
+    if held.matrix is not None:
+        return None
+    low, high = range_of(norm)
+    units = factors(norm)
+    if norm.units.top and held.units.top:
+        units = {norm.units.top / held.units.top}
+    near = []
+    for unit in units:
+        moved = replace(held, shift=held.shift * unit, scale=held.scale * unit, units=norm.units)
+        apart = _distance(norm, moved)
+        if unit != 1 and apart is not None and apart <= SAME * (high - low):
+            near.append((apart, unit))
+    return min(near)[1] if near else None
 
 
 def _held_indeed(held: Normalizer, inside: Inside) -> Iterator[Finding]:
@@ -200,12 +267,14 @@ def _numbers(
             "warning",
             f"the model normalizes its input {inside.name!r} itself {where}: it subtracts "
             f"{_few(inside.shift)} and divides by {_few(inside.scale)}",
-            "Give it raw data.",
+            f"Give it {_raw(norm, (norm.units.top or 1) if is_of_unit_data(inside) else 1)}.",
         )
         return
     compared = compare(norm, inside, layout)
     top = norm.units.top
-    if compared.same:
+    if compared.same and compared.foreign:
+        yield _in_other_units(norm, inside, compared, where)
+    elif compared.same:
         yield _twice(norm, inside, compared, where)
     elif inside.rescales and top is not None and abs(inside.scale.flat[0] / top - 1) < 1e-3:
         yield Finding(
@@ -227,17 +296,35 @@ def _numbers(
 
 
 def _twice(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -> Finding:
-    raw = f"raw data ({norm.units})"
-    if compared.unit != 1:
-        raw += f" divided by {compared.unit:g}"
     off = f"within {compared.difference:.2g} {_gray(norm)}"
     return Finding(
         "twice",
         "warning",
         f"the model normalizes its input {inside.name!r} itself {where}, by the same numbers "
         f"({off}): with this normalizer in front, data would be normalized twice",
-        f"Give it {raw}, not normalized.",
+        f"Give it {_raw(norm, compared.unit)}, not normalized.",
     )
+
+
+def _in_other_units(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -> Finding:
+    yours, theirs = spelled(norm, compared.unit)
+    times = (
+        f"divided by {compared.unit:.6g}" if compared.unit > 1 else f"times {1 / compared.unit:.6g}"
+    )
+    return Finding(
+        "units",
+        "warning",
+        f"the model normalizes its input {inside.name!r} itself {where}, by the same numbers in "
+        f"other units (within {compared.difference:.2g} {_gray(norm)}): yours are of {yours}, the "
+        f"model's of {theirs}",
+        f"Give it raw data in {theirs} (yours {times}), not normalized.",
+    )
+
+
+def _raw(norm: Normalizer, unit: float) -> str:
+    """What a model that normalizes by itself must be given."""
+    known = "" if norm.units.range is None else f" ({norm.units})"
+    return f"raw data{known}" + ("" if unit == 1 else f" divided by {unit:g}")
 
 
 def _others(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -> Finding:
@@ -250,7 +337,8 @@ def _others(norm: Normalizer, inside: Inside, compared: Comparison, where: str) 
         f"it subtracts {_few(compared.shift)} and divides by {_few(compared.scale)}; the "
         f"normalizer subtracts {_few(norm.shift)} and divides by {_few(norm.scale)}"
         f"{off if np.isfinite(compared.difference) else ''}",
-        "It was trained with another normalization: give it raw data, or train it again.",
+        f"It was trained with another normalization: give it {_raw(norm, compared.unit)}, not "
+        "normalized, or train it again.",
     )
 
 
@@ -279,7 +367,8 @@ def _untouched(norm: Normalizer, inside: Inside) -> Iterator[Finding]:
             "none",
             "note",
             f"no normalization was found before the model's first {first}: give it data that this "
-            "normalizer has normalized, or put it inside: zeromean export --to onnx --model",
+            "normalizer has normalized, or put it inside: zeromean export norm.json --to onnx "
+            "--model net.onnx -o served.onnx",
         )
 
 

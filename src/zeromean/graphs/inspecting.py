@@ -53,6 +53,9 @@ class Inside:
         Where it normalizes each sample by itself: the operator.
     held : tuple of Normalizer and dict, or None
         What zeromean wrote into the model about a normalizer, and where it is.
+    behind : Inside or None
+        Where that normalizer stands in front of a model: what the model does after it. Gain and
+        bias are then those of the normalizer alone.
     """
 
     name: str
@@ -66,7 +69,8 @@ class Inside:
     first: str
     learned: tuple[_Floats, _Floats] | None
     by_sample: str
-    held: tuple[Normalizer, dict[str, Any]] | None
+    held: tuple[Normalizer, dict[str, Any]] | None = None
+    behind: Inside | None = None
 
     @property
     def shown(self) -> str:
@@ -129,25 +133,43 @@ def inspect(
         model = library().inliner.inline_local_functions(model)
     walk = Walk(model)
     value = chosen(walk, name, fits)
-    dims = dims_of(value)
-    state = _followed(walk, value.name, dims)
+    end = _end_of_ours(held)
+    inside, stopped = _seen(walk, value.name, dims_of(value), dtype_of(value), end)
+    if held is None or not end or stopped != end:
+        return replace(inside, held=held)
+    between = {v.name: v for v in model.graph.value_info}.get(end)
+    dims = None if between is None else dims_of(between)
+    behind, _ = _seen(walk, end, dims, str(held[1].get("takes", "float32")))
+    return replace(inside, held=held, behind=behind)
+
+
+def _end_of_ours(held: tuple[Normalizer, dict[str, Any]] | None) -> str:
+    """The tensor at which a normalizer in front of a model ends, and the model begins."""
+    if held is None or held[1].get("how") != "in front":
+        return ""
+    return str(held[1].get("normalized", ""))
+
+
+def _seen(walk: Walk, name: str, dims: Dims, dtype: str, end: str = "") -> tuple[Inside, str]:
+    """What is done to a tensor before the first layer, or before another one; where it stopped."""
+    state = _followed(walk, name, dims, end)
     uses = walk.uses(state.name)
-    kinds = {use.node.op_type for use in uses}
-    gain, bias, order = _in_input_order(walk, state, dims, channel_axis(walk, value.name))
-    return Inside(
-        name=value.name,
-        dtype=dtype_of(value),
+    channel = channel_axis(walk, name)
+    gain, bias, order = _in_input_order(walk, state, dims, channel)
+    inside = Inside(
+        name=name,
+        dtype=dtype,
         dims=dims,
-        channel=channel_axis(walk, value.name),
+        channel=channel,
         gain=gain,
         bias=bias,
         steps=state.steps,
         order=order,
         first=uses[0].node.op_type if uses else "",
         learned=_learned(walk, state, uses, dims, order),
-        by_sample=_by_sample(kinds),
-        held=held,
+        by_sample=_by_sample({use.node.op_type for use in uses}),
     )
+    return inside, state.name
 
 
 def chosen(walk: Walk, name: str | None, fits: Callable[[Any], bool] | None = None) -> Any:
@@ -171,7 +193,7 @@ def chosen(walk: Walk, name: str | None, fits: Callable[[Any], bool] | None = No
     if len(likely) != 1:
         raise PatternError(
             f"the model's inputs are {names}, and which one takes the normalized data is not "
-            "clear: say so with input="
+            "clear: say so with input= (--input)"
         )
     return likely[0]
 
@@ -204,10 +226,10 @@ def layout_told(norm: Normalizer, inside: Inside) -> str | None:
 # ---------------------------------------------------------------- following
 
 
-def _followed(walk: Walk, name: str, dims: Dims) -> State:
-    """The last tensor that is affine in each value of the input by itself."""
+def _followed(walk: Walk, name: str, dims: Dims, end: str = "") -> State:
+    """The last tensor that is affine in each value of the input by itself; no further than one."""
     state = start(name)
-    while state.name not in walk.outputs:
+    while state.name not in walk.outputs and state.name != end:
         uses = walk.uses(state.name)
         made = after(walk, state, uses[0], dims) if len(uses) == 1 else None
         if made is None and dims is not None:
