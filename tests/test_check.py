@@ -384,8 +384,8 @@ def test_ours_in_front_of_what_rescales_what_we_give_is_once():
 def test_ours_twice_over():
     """The second time by force: the metadata are of the one in front."""
     model = merge(merge(net("z = Identity (x)"), NORM, input_dtype="float32"), NORM, force=True)
-    found = check(NORM, model=model)
-    assert "stands in front of the model's own (Sub, Sub, Div before Conv)" in found["twice"].sentence
+    said = check(NORM, model=model)["twice"].sentence
+    assert "stands in front of the model's own (Sub, Sub, Div before Conv)" in said
 
 
 def test_an_edit_behind_ours_is_no_edit_of_ours():
