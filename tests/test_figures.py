@@ -7,6 +7,7 @@ import sys
 import textwrap
 from typing import Any
 
+import numpy as np
 import pytest
 
 from figure_samples import EVERY_FIGURE, distribution
@@ -134,3 +135,20 @@ def test_without_matplotlib_the_error_says_what_to_install() -> None:
             print(error)
     """
     assert run_python(code) == 'figures are drawn with matplotlib: pip install "zeromean[plot]"'
+
+
+def test_dots_are_seen_in_pixels_and_small_in_a_drawing(tmp_path):
+    """A line without length is dropped by one back end or the other; a marker each is large."""
+    from zeromean.figures import save
+    from zeromean.figures.style import dots, new_figure
+
+    figure = new_figure(2, 2)
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, 400), ylim=(0, 2))
+    axes.set_axis_off()
+    dots(axes, range(0, 400, 20), [1.0] * 19 + [float("nan")], 3, color="#d55e00")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    colored = (np.asarray(canvas.buffer_rgba())[..., 2] < 128).any(axis=0)
+    assert np.count_nonzero(np.diff(colored.astype(int)) == 1) == 19
+    assert "<use" not in save(figure, tmp_path / "dots.svg").read_text()

@@ -31,11 +31,16 @@ pytest.importorskip("matplotlib", reason="the report needs matplotlib")
 MOST_BYTES = 400_000
 
 
+def label(variant):
+    """As a study of 8-bit pictures names it."""
+    return Words("en").texts[f"variant.{variant}"].replace("{number}", "128")
+
+
 def outcome(variant, steps, speedup=1.0, verdict="faster", **more):
     """One variant that took these steps with both seeds."""
     given = {
         "variant": variant,
-        "label": f"label of {variant}",
+        "label": label(variant),
         "rates": (0.5, 0.5),
         "steps": (steps, steps),
         "median_steps": float(steps),
@@ -61,7 +66,7 @@ def benchmark(key, name, *outcomes):
 def prediction(variant, lambda1, ratio, **more):
     given = {"low": ratio * 0.9, "high": ratio * 1.1, "subsamples": (ratio,), "share": 0.5}
     given |= {"closed_form": None, "predicts": True}
-    return Prediction(variant, f"label of {variant}", lambda1, ratio=ratio, **{**given, **more})
+    return Prediction(variant, label(variant), lambda1, ratio=ratio, **{**given, **more})
 
 
 def neuron_run(data, batch, control=""):
@@ -98,7 +103,7 @@ def study():
                 "softmax_gd",
                 "softmax regression, full batch",
                 outcome("zero_mean", 23, 14.8, predicted=14.4),
-                outcome("minus_128", 1400, 0.24, "slower"),
+                outcome("minus_128", 1400, 0.24, "slower", predicted=0.21),
             ),
             benchmark(
                 "relu_sgd",
@@ -148,7 +153,7 @@ def with_main(study, **changes):
 def test_a_study_has_its_tables_figures_and_controls(study, profile, language):
     page = zm.report(profile, study, lang=language)
     assert len(page.encode()) < MOST_BYTES
-    assert page.count("<svg") == 2 + 4
+    assert page.count("<svg") == 2 + 2 * 4  # each of a study twice: wide, narrow
     text, words = visible(page), Words(language)
     for number in ("14.8", "14.4", "0.24", "1.06", "83.4"):
         assert number in text
@@ -189,10 +194,10 @@ def test_what_was_left_out_is_not_drawn(study, profile):
 
 def test_a_gain_is_told_with_its_interval_and_its_prediction(study):
     text = said(study)
-    assert "<strong>23 updates instead of 340</strong>" in text
-    assert "14.8× [13.3, 16.3], each side at its own best learning rate" in text
+    assert "<strong>23 instead of 340 updates</strong>" in text
+    assert "14.8× [13.3,\N{NO-BREAK SPACE}16.3], each side at its own best learning rate" in text
     assert "λ₁ of the inputs had predicted 14.4×" in text
-    assert "gave a speed-up of 0.24× [0.22, 0.26] over the original here" in text
+    assert "gave a speed-up of 0.24× [0.22,\N{NO-BREAK SPACE}0.26] over the original" in text
 
 
 def test_nulls_and_losses_are_told_as_plainly(study):
@@ -201,7 +206,7 @@ def test_nulls_and_losses_are_told_as_plainly(study):
     loss = said(with_main(study, verdict="slower", speedup=0.4, low=0.3, high=0.5))
     assert "became <strong>slower</strong>" in loss
     for text in (null, loss):
-        assert "instead of 340</strong>" not in text
+        assert "instead of 340 updates</strong>" not in text
 
 
 def test_a_bound_is_no_number(study):
@@ -224,7 +229,7 @@ def test_a_bound_has_no_interval_in_any_table(study, language):
         alone = replace(open_end, benchmarks=open_end.benchmarks[:1])
         assert bool(studies._about_bounds(alone, words)) == bool(bound)
     number = words.times(14.8)
-    assert rows[""][2] == f"{number} [13.3, 16.3]"
+    assert rows[""][2] == f"{number} [13.3,\N{NO-BREAK SPACE}16.3]"
     assert rows["at least"][2] == f"≥\N{NO-BREAK SPACE}{number}"
     assert rows["at most"][2] == f"≤\N{NO-BREAK SPACE}{number}"
     assert rows["unknown"][2] == words.plain("study.unknown")
@@ -285,7 +290,7 @@ def test_two_targets_of_a_table_are_told_apart(study, language):
     """A gain to an easy loss stands beside a failure at a hard one: each with its loss."""
     words = Words(language)
     text = " ".join(map(str, studies.headline(with_scales(study), words)))
-    assert "0.20" in text
+    assert " 0.2" in text
     assert str(words("study.easier", target="1.78")) in text
     assert str(words("study.easier", target="1.78")) not in " ".join(
         map(str, studies.headline(study, words))
@@ -359,7 +364,7 @@ def test_lambda_is_no_prediction_for_nets(study):
 def test_a_ratio_of_unlike_scales_is_no_prediction(study):
     rows = {row[0]: row for row in studies._predictions(study, Words("en")).rows}
     assert rows["whitened (ZCA)"][3:5] == ["–", "–"]
-    assert rows["zero-mean, one mean"][3:] == ["14.4×", "13.0 … 15.8", "14.3×"]
+    assert rows["zero-mean, one mean"][3:] == ["14.4×", "13.0 …\N{NO-BREAK SPACE}15.8", "14.3×"]
 
 
 def test_the_mirror_is_told_with_its_difference(study):
@@ -367,3 +372,146 @@ def test_the_mirror_is_told_with_its_difference(study):
     assert "the largest difference of any weight was 0." in mirror
     off = replace(study, neuron=replace(study.neuron, mirror_difference=2e-3))
     assert "was 2.0e-03." in studies._controls(off, Words("en"))[0]
+
+
+# ---------------------------------------------------------------- one name for one thing
+
+
+@pytest.mark.parametrize(
+    ("shape", "top"), [((6, 6, 1), 255.0), ((6, 6, 3), 255.0), ((6, 6, 1), None), ((5,), None)]
+)
+def test_tables_figures_and_text_use_the_same_names(shape, top):
+    """What a study calls a preparation, the English page calls it as well."""
+    from zeromean.convergence.variants import variants_of
+
+    x = np.random.default_rng(0).uniform(1, 9, (40, int(np.prod(shape))))
+    words = Words("en")
+    for variant in variants_of(x, shape, top):
+        assert studies.variant_name(variant.key, variant.label, words) == variant.label
+        assert studies.variant_name(variant.key, variant.label, Words("zh")) != variant.label
+
+
+def test_benchmarks_have_one_name(study):
+    from zeromean.convergence import benchmarks
+    from zeromean.convergence.tasks import Task
+    from zeromean.convergence.variants import variants_of
+
+    x = np.random.default_rng(0).uniform(1, 9, (60, 5)) * [1, 10, 100, 1, 1]
+    task = Task("labels", x, np.arange(60) % 2, ("a", "b"))
+    variants = variants_of(x, (5,), None)
+    plans = benchmarks.plans_of(task, variants, {v.key: 1.0 for v in variants}, True)
+    words = Words("en")
+    for plan in plans:
+        assert words.texts[f"benchmark.{plan.key}"] == plan.name
+    assert f"{benchmarks._WIDTH} units" in words.texts["study.checks_net"]
+
+
+def test_standardized_is_said_to_be_another_thing_than_the_code(study, profile):
+    """With one number for all pixels the code divides by one std, that row by each pixel's."""
+    gray = np.random.default_rng(0).integers(0, 200, (12, 9, 7, 1), dtype=np.uint8)
+    measured = {
+        "gray": zm.measure(gray, "n h w c -> c", channels="L"),
+        "RGB": profile,
+        "pixels": zm.measure(gray, "n h w c -> h w c", channels="L"),
+    }
+    said = {key: str(studies.pasted_row(p, study, Words("en"))) for key, p in measured.items()}
+    assert said["gray"] == "The code above is the row “zero-mean, one mean”."
+    assert "No row is exactly the code above" in said["RGB"]
+    assert said["pixels"] == ""  # that row was left out of this study
+    rows = studies._benchmark(study.benchmarks[1], study, Words("en"))[0].rows
+    assert "zero-mean, mean picture, each pixel ÷ its std" in [row[0] for row in rows]
+    table = with_data(study, shape=(4,))
+    columns = zm.measure(np.random.default_rng(0).normal(size=(9, 4)), "n d -> d")
+    held = (*study.predictions[:1], replace(prediction("standardized", 4.7, 3.2, predicts=False),
+            label="zero-mean, column means, each column ÷ its std"))  # fmt: skip
+    text = str(studies.pasted_row(columns, replace(table, predictions=held), Words("en")))
+    assert text == "The code above is the row “zero-mean, column means, each column ÷ its std”."
+
+
+def test_the_rule_of_the_dash_is_that_of_the_program(study):
+    from zeromean.convergence import benchmarks, prediction
+
+    assert benchmarks.UNLIKE is prediction.UNLIKE
+    story = studies.story(study, Words("en"), [], zm.measure(np.arange(9.0)), "agrees")
+    assert f"more than {prediction.UNLIKE:g}-fold" in story.predicts_not
+
+
+def test_whose_data_it_is_hangs_on_what_is_known(study):
+    """Equal digests make it the reader's; else it is the study's."""
+    for sure, whose in ((True, "on your data"), (False, "on the study's data")):
+        text = " ".join(map(str, studies.headline(study, Words("en"), sure=sure)))
+        assert f"Full-batch softmax regression {whose}" in text
+
+
+def test_a_lucky_guess_is_called_lucky(study):
+    near, far = (said(with_data(study, mean=mean)) for mean in (121.0, 40.0))
+    assert "By luck: the mean is 121, close to 128." in near
+    assert "By luck" not in far
+    assert "The mean is 40, not 128." in far
+
+
+def test_all_predictions_are_judged(study):
+    assert "Over the 2 rows with a prediction, what was measured was 1.03 to 1.14 times" in said(
+        study
+    )
+    alone = with_main(study, bound="at least")
+    assert alone.predicted_fold is None
+    assert "rows with a prediction" not in said(alone)
+
+
+def test_same_numbers_are_said_to_be_the_same_runs(study):
+    first = study.benchmarks[1]
+    twice = replace(first, outcomes=(*first.outcomes, outcome("zero_mean_pixel", 320)))
+    assert [o.variant for o in twice.identical] == ["zero_mean", "zero_mean_pixel"]
+    assert first.identical == []
+    remarks = studies._benchmark(twice, study, Words("en"))[1]
+    same = "Very same updates for every seed: zero-mean, one mean; zero-mean, mean picture."
+    assert same in [str(r) for r in remarks]
+
+
+@pytest.mark.parametrize(
+    ("tried", "word"), [(600, "had not arrived after all 600"), (5, "diverged")]
+)
+def test_what_never_arrived_is_told_with_its_limit(study, tried, word):
+    """Nothing is called slow that was ended early: it had all updates, or overflowed."""
+    first = study.benchmarks[1]
+    late = replace(
+        outcome("zero_mean", 320, bound="at most", unreached=1),
+        steps=(320, None),
+        curve=(RatePoint(0.5, (320, None), (600, tried)),),
+    )
+    race = replace(first, outcomes=(first.outcomes[0], late))
+    remarks = " ".join(map(str, studies._benchmark(race, study, Words("en"))[1]))
+    assert f"1 of 2 seeds {word}" in remarks
+    assert "infinite in the median" in remarks
+
+
+def test_the_neuron_says_how_many_never_arrived(study):
+    """In the figure and in the table; and what is a median is not called a mean."""
+    from zeromean.convergence.drawing import draw_study
+    from zeromean.convergence.wording import neuron_rows
+
+    late = tuple(
+        replace(run, steps=(50, 60, None), unreached=1, median_steps=60.0)
+        for run in study.neuron.runs
+    )
+    missed = replace(study, neuron=replace(study.neuron, runs=late))
+    for narrow in (False, True):
+        figure = draw_study(missed, "zigzag", narrow=narrow)
+        captions = [t.get_text() for axes in figure.axes for t in axes.texts]
+        assert len(captions) == 8
+        assert all("60 updates, 1 of 3 never arrived" in text for text in captions)
+        (note,) = [t.get_text() for t in figure.texts if "Labels, optimum" in t.get_text()]
+        assert "updates are medians" in " ".join(note.split())
+    assert {row[3] for row in neuron_rows(missed)[1]} == {"60, 1 of 3 never arrived"}
+
+
+def test_the_page_names_its_limits_and_its_grain(study, profile):
+    """How many updates, how often checked, how far rates are apart; and what the control is."""
+    nets = tuple(replace(b, batch=64 * (b.key == "relu_sgd")) for b in study.benchmarks)
+    text = visible(zm.report(profile, replace(study, benchmarks=nets)))
+    assert "checked after every update, for at most 600 updates" in text
+    assert "checked every 5 updates, for at most 600" in text
+    assert "an exact mirror in full batch" in text
+    assert "updates to a training loss of 1.78, at most 600" in text
+    assert "the figure shows the first and the last of these pairs" in text

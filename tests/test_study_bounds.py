@@ -10,8 +10,10 @@ import pytest
 from zeromean.convergence import benchmarks
 from zeromean.convergence.outcomes import outcomes_of
 from zeromean.convergence.races import Course, Entrant, Race, Runs
+from zeromean.convergence.rates import first_stay, median_steps
 from zeromean.convergence.results import SMALLEST_EFFECT
 from zeromean.convergence.schedule import Schedule
+from zeromean.convergence.watching import Limits, Watch
 from zeromean.figures.ratios import Ratio, all_ratios, predicted_ratios
 
 pytest.importorskip("scipy")
@@ -67,6 +69,80 @@ def test_the_base_is_compared_with_nothing():
     (base,) = outcomes_of([(entrant, runs(40, 30, 20))], TARGET, "", {})
     assert base.edge
     assert (base.speedup, base.bound, base.verdict) == (1, "", "base")
+
+
+# ---------------------------------------------------------------- runs are not cut too early
+
+
+def test_a_high_swing_is_not_the_end():
+    """A net may jump to many times its first loss and then learn: only what overflows is lost."""
+    watch = Watch(Limits(60, 5, None, lambda: None))
+    swing, lost = [1.0, 40.0, *[0.5] * 11], [1.0, np.inf, *[0.5] * 11]
+    for check, losses in enumerate(zip(swing, lost, strict=True)):
+        watch.check(5 * check, np.array(losses))
+    assert first_stay(watch.history(), TARGET).tolist() == [2, -1]
+
+
+def watched(table):
+    """Runs that arrive after `table[rate][seed]` updates, and end as `Watch` says."""
+
+    def run(seed, rates, limits):
+        watch = Watch(limits)
+        for step in range(0, limits.max_steps + 1, limits.every):
+            needed = [table[rate][seed % 4] for rate in rates]  # the pilot has a seed of its own
+            if watch.check(step, np.where(step >= np.array(needed), 0.5, 2.0)):
+                break
+        return watch.history()
+
+    return run
+
+
+@pytest.mark.parametrize("draw", range(12))
+def test_early_ends_change_no_number(draw):
+    """The rates chosen and the updates counted are those of runs that were never ended early."""
+    random, rates = np.random.default_rng(draw), [2.0**k for k in range(-20, 21)]
+    middle = 20 + random.integers(-1, 2, (1, 4))
+    needed = 5 * 2.0 ** np.abs(np.arange(41)[:, None] - middle)
+    needed = np.where(random.random((41, 4)) < 0.3, 9 * needed, needed)  # some seeds straggle
+    table = dict(zip(rates, needed.tolist(), strict=True))
+    course = Course(120, 1, 1, 1)
+    race = Race(course, 4, Schedule(600.0, 1))
+    race.target = TARGET
+    found = race.enter(Entrant("own", "own", watched(table), 1.0))
+    whole = Runs(course)
+    for rate in found.rates:
+        limits = Limits(120, 1, None, lambda: None)
+        whole.losses[rate] = [watched(table)(seed, [rate], limits)[:, 0] for seed in range(4)]
+    chosen = whole.chosen(TARGET)
+    assert found.chosen(TARGET).tolist() == chosen.tolist()
+    seeds = np.arange(4)
+    assert (found.steps(TARGET)[0] == whole.steps(TARGET)[0])[chosen, seeds].all()
+    assert not found.ended_early(TARGET)[chosen].any()
+
+
+def test_a_seed_that_never_arrived_is_not_the_fastest():
+    """It stands at the end of the median, and counts as all updates allowed in the ratio."""
+    needed = [40, 50, 60, 60, 70, 80, 90, None]
+
+    def loss(n):
+        return np.array([2.0, np.inf]) if n is None else np.where(np.arange(101) >= n, 0.5, 2.0)
+
+    own, base = Runs(COURSE), Runs(COURSE)
+    for rate in (1.0, 2.0, 4.0):
+        far = 999 * (rate != 2)
+        own.losses[rate] = [loss(n if n is None else n + far) for n in needed]
+        base.losses[rate] = [loss(10 + far)] * 8
+    found = outcome(base, own)
+    assert found.steps == tuple(needed)
+    assert (found.median_steps, found.unreached, found.bound) == (65, 1, "at most")
+    logs = np.log([10 / (n or COURSE.max_steps) for n in needed])
+    assert found.speedup == pytest.approx(np.exp(logs.mean()))
+    assert not found.median_open
+
+
+@pytest.mark.parametrize(("steps", "median"), [([3, 5, -1], 5), ([3, -1], 80), ([-1, -1, 2], 80)])
+def test_medians_count_the_unreached_as_infinite(steps, median):
+    assert median_steps(steps, 80) == median
 
 
 # ---------------------------------------------------------------- the grid of rates

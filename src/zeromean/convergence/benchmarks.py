@@ -11,6 +11,7 @@ import numpy.typing as npt
 from zeromean.convergence import batch_norm, networks, softmax
 from zeromean.convergence.networks import Net
 from zeromean.convergence.outcomes import outcomes_of
+from zeromean.convergence.prediction import UNLIKE
 from zeromean.convergence.races import Course, Entrant, Race, Runs
 from zeromean.convergence.results import Benchmark
 from zeromean.convergence.schedule import OutOfTimeError, Schedule
@@ -149,7 +150,7 @@ def _ordered(variants: Sequence[Variant]) -> list[Variant]:
 def _softmax_plan(task: Task, sides: Sequence[Variant], lambdas: dict[str, float]) -> Plan:
     entrants = [_gd_entrant(v, task, lambdas, sides[0]) for v in sides]
     base = lambdas["original"]
-    matched = [v for v in sides if v.scale.max() <= 3 * v.scale.min() and v.key not in _OTHER]
+    matched = [v for v in sides if v.scale.max() <= UNLIKE * v.scale.min() and v.key not in _OTHER]
     predicted = {v.key: base / lambdas[v.key] for v in matched}
     name = "softmax regression, full batch"
     return Plan(

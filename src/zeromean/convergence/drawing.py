@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zeromean.convergence.results import Benchmark, NeuronRun, Outcome, Study
+from zeromean.convergence.wording import median_text, missing
 from zeromean.errors import PatternError
 
 if TYPE_CHECKING:
@@ -18,24 +18,10 @@ if TYPE_CHECKING:
     from zeromean.figures.weight_paths import PathPanel
 
 KINDS = ("rates", "zigzag", "prediction", "speedups")
-_SHORT = {
-    "original": "original",
-    "zero_mean": "zero-mean",
-    "zero_mean_channel": "channel means",
-    "zero_mean_pixel": "mean picture",
-    "zero_mean_column": "column means",
-    "standardized": "standardized",
-    "scaled": "scaled only",
-    "minus_128": "half of the range",
-    "original_255": "scale only",
-    "sign_flipped": "signs flipped (A/A)",
-    "sigmoid": "σ",
-    "sigmoid_minus_half": "σ − ½",
-}
 
 
-def draw_study(study: Study, kind: str) -> Figure:
-    """Draw one figure of a study.
+def draw_study(study: Study, kind: str, *, narrow: bool = False) -> Figure:
+    """Draw one figure of a study; `narrow` for a phone.
 
     Raises
     ------
@@ -47,7 +33,7 @@ def draw_study(study: Study, kind: str) -> Figure:
     if (study.neuron is None) if kind == "zigzag" else not study.benchmarks:
         raise PatternError(f"this study has nothing to draw for {kind!r}: it was left out")
     draw = {"rates": _rates, "zigzag": _zigzag, "prediction": _prediction, "speedups": _speedups}
-    return draw[kind](study)
+    return draw[kind](study, narrow)
 
 
 def _where(study: Study) -> str:
@@ -55,16 +41,10 @@ def _where(study: Study) -> str:
     return study.data.source.rstrip("/").rpartition("/")[2] + made_up.get(study.data.task, "")
 
 
-def _short(outcome: Outcome) -> str:
-    if outcome.variant == "minus_128":
-        return outcome.label.partition(")")[0].lstrip("(")
-    return _SHORT[outcome.variant]
-
-
 # ---------------------------------------------------------------- learning rates
 
 
-def _rates(study: Study) -> Figure:
+def _rates(study: Study, narrow: bool) -> Figure:
     from zeromean.figures.rate_curves import rate_curves
 
     panels = [(b.name, [_curve(o) for o in _sides(b, study)]) for b in study.benchmarks]
@@ -74,7 +54,8 @@ def _rates(study: Study) -> Figure:
         "by most seeds. Right above each other: both sides at one and the same rate. What is "
         "gained beyond that is gained by a higher rate."
     )
-    return rate_curves(panels, title=f"Updates against learning rate: {_where(study)}", note=note)
+    title = f"Updates against learning rate: {_where(study)}"
+    return rate_curves(panels, columns=1 if narrow else 3, title=title, note=note)
 
 
 def _sides(benchmark: Benchmark, study: Study) -> list[Outcome]:
@@ -87,13 +68,13 @@ def _curve(outcome: Outcome) -> RateCurve:
 
     steps = [[np.nan if n is None else n for n in point.steps] for point in outcome.curve]
     rates = [point.rate for point in outcome.curve]
-    return RateCurve(_short(outcome), rates, steps, sorted(set(outcome.rates)))
+    return RateCurve(outcome.label, rates, steps, sorted(set(outcome.rates)))
 
 
 # ---------------------------------------------------------------- zig-zag
 
 
-def _zigzag(study: Study) -> Figure:
+def _zigzag(study: Study, narrow: bool) -> Figure:
     from zeromean.figures.weight_paths import weight_paths
 
     neuron = study.neuron
@@ -109,11 +90,13 @@ def _zigzag(study: Study) -> Figure:
         _panel(study, neuron.run("zero_mean", 1), "mean 0, one sample"),
     ]
     note = (
-        "Labels, optimum (★) and start (○) are the same in every panel; numbers are means over "
-        "seeds, paths those of the first one. Negating x₂ mirrors the path exactly: sharing a sign "
-        "is a symptom. The cause is the narrow valley, which caps the learning rate."
+        "Labels, optimum (★) and start (●) are the same in every panel; updates are medians over "
+        "seeds, shares are means, paths those of the first seed. Negating x₂ mirrors the path "
+        "exactly: sharing a sign is a symptom. The cause is the narrow valley, which caps the rate."
     )
-    return weight_paths(panels, title="A sigmoid neuron with two weights", note=note)
+    size = {"columns": 2, "size": 2.3} if narrow else {"columns": 4, "size": 3.15}
+    title = "A sigmoid neuron with two weights"
+    return weight_paths(panels, title=title, note=note, **size)  # type: ignore[arg-type]
 
 
 def _panel(study: Study, run: NeuronRun, title: str) -> PathPanel:
@@ -127,7 +110,8 @@ def _panel(study: Study, run: NeuronRun, title: str) -> PathPanel:
     if run.data == "x2_negated":
         inputs, best = inputs * np.array([1.0, -1.0]), (best[0], -best[1])
     caption = (
-        f"{run.median_steps:g} updates at rate {run.rate:.2g}\n"
+        f"{median_text(run)} update{'s' * (run.median_steps != 1)}{missing(run)}\n"
+        f"learning rate {run.rate:.3g}\n"
         f"same sign {run.same_sign:.0%}, turns back {run.turns:.0%}"
     )
     return PathPanel(
@@ -143,12 +127,12 @@ def _ratio(outcome: Outcome) -> Ratio:
 
     sure = outcome.verdict in ("faster", "slower")
     return Ratio(
-        _short(outcome), outcome.speedup, outcome.low, outcome.high, outcome.predicted,
+        outcome.label, outcome.speedup, outcome.low, outcome.high, outcome.predicted,
         sure, outcome.bound,
     )  # fmt: skip
 
 
-def _prediction(study: Study) -> Figure:
+def _prediction(study: Study, narrow: bool) -> Figure:
     from zeromean.figures.ratios import predicted_ratios
 
     benchmark = study.benchmark("softmax_gd") if _has(study, "softmax_gd") else None
@@ -160,14 +144,15 @@ def _prediction(study: Study) -> Figure:
         "the task, without training; it says nothing about nets."
     )
     ratios = [_ratio(outcome) for outcome in benchmark.outcomes]
-    return predicted_ratios(ratios, title=f"Predicted and measured: {_where(study)}", note=note)
+    title = f"Predicted and measured: {_where(study)}"
+    return predicted_ratios(ratios, width=4.6 if narrow else 6.4, title=title, note=note)
 
 
 def _has(study: Study, key: str) -> bool:
     return any(benchmark.key == key for benchmark in study.benchmarks)
 
 
-def _speedups(study: Study) -> Figure:
+def _speedups(study: Study, narrow: bool) -> Figure:
     from zeromean.figures.ratios import all_ratios
 
     groups = []
@@ -175,14 +160,14 @@ def _speedups(study: Study) -> Figure:
         control = [o for o in benchmark.outcomes if o.verdict == "control"]
         band = (control[0].low, control[0].high) if control else (1.0, 1.0)
         rows = [_ratio(o) for o in benchmark.outcomes[1:] if o.verdict != "control"]
-        against = _SHORT[benchmark.outcomes[0].variant]
-        if against == "scaled only":
-            rows = [replace(row, label=f"{row.label}, against {against}") for row in rows]
-        groups.append((benchmark.name, band, rows))
+        against = benchmark.outcomes[0]
+        base = "" if against.variant == "original" else f"(base: {against.label})"
+        base = f"\n{base}" if narrow and base else f" {base}" if base else ""
+        groups.append((benchmark.name + base, band, rows))
     note = (
         "95 % intervals over paired seeds, each side at its own best rate; gray: the A/A control. "
         "Rings: no difference shown. Arrows: a bound, without an interval (a seed missed the "
         "target or had it at the first check, or the grid of rates ended). Updates to a training "
         "loss, not final accuracy."
     )
-    return all_ratios(groups, title=f"Speed-ups: {_where(study)}", note=note)
+    return all_ratios(groups, narrow=narrow, title=f"Speed-ups: {_where(study)}", note=note)

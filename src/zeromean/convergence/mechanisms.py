@@ -55,6 +55,11 @@ class NeuronRun:
     lambda1: float
     path: tuple[tuple[float, float], ...]
 
+    @property
+    def median_open(self) -> bool:
+        """As for `Outcome`."""
+        return 2 * self.unreached >= len(self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Neuron:

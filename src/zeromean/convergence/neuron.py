@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.convergence.intervals import ratio_interval
-from zeromean.convergence.rates import chosen_without, first_stay, grid, middle
+from zeromean.convergence.rates import chosen_without, first_stay, grid, median_steps, middle
 from zeromean.convergence.results import Neuron, NeuronRun
 
 Floats = npt.NDArray[np.float64]
@@ -182,7 +182,7 @@ def _run(
         control,
         middle([float(r) for r in np.asarray(rates or _RATES)[picked]]),
         tuple(int(n) if n >= 1 else None for n in steps),
-        float(np.median(counted)),
+        median_steps(np.where(steps < 1, -1, steps).tolist(), tried),
         int((steps < 1).sum()),
         *ratio,
         same_sign=float(np.mean(signs[:, 0])),

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from zeromean.convergence.intervals import ratio_interval
 from zeromean.convergence.races import Entrant, Runs
-from zeromean.convergence.rates import at_edge
+from zeromean.convergence.rates import at_edge, median_steps
 from zeromean.convergence.results import SMALLEST_EFFECT, Outcome, RatePoint
 
 Ints = npt.NDArray[np.int64]
 Band = tuple[float, float]
-_Picked = tuple[Ints, Ints, Ints, bool]
+_Picked = tuple[Ints, Ints, int, bool]
 NO_EFFECT: Band = (1.0, 1.0)
 
 
@@ -55,15 +55,16 @@ def outcomes_of(
 
 
 def _picked(runs: Runs, target: float) -> _Picked:
-    """Of each seed: index of its rate, updates (−1: not reached), updates tried; any at an edge."""
+    """Of each seed: index of its rate, updates (−1: not reached); updates allowed; any edge."""
     chosen = runs.chosen(target)
-    steps, tried = runs.steps(target)
+    steps, _ = runs.steps(target)
     seeds = np.arange(len(chosen))
     edge = any(at_edge(chosen, len(runs.rates)))
-    return chosen, steps[chosen, seeds], tried[chosen, seeds], edge
+    return chosen, steps[chosen, seeds], runs.course.max_steps, edge
 
 
 def _counted(picked: _Picked) -> Ints:
+    """Updates, all that were allowed where the target was not reached: a bound."""
     return np.where(picked[1] < 0, picked[2], picked[1])
 
 
@@ -90,7 +91,7 @@ def _outcome(
         label=entrant.label,
         rates=tuple(float(runs.rates[i]) for i in chosen),
         steps=tuple(int(n) if n >= 0 else None for n in steps),
-        median_steps=float(np.median(_counted(picked))),
+        median_steps=median_steps(steps.tolist(), runs.course.max_steps),
         unreached=int((steps < 0).sum()),
         edge=edge,
         speedup=speedup,

@@ -26,7 +26,7 @@ _HALVES = 8
 _MATRIX_UP_TO = 1024  # columns; above, Σ costs more than the products it saves
 _TOLERANCE = 1e-7
 _NOT_SHOWN = ("sign_flipped", "original_255")
-_UNLIKE = 3.0  # stds that differ by more than this are unlike scales
+UNLIKE = 3.0  # stds that differ by more than this are unlike scales
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _prediction(
     same_scale = bool(np.ptp(variant.scale) == 0)
     subtracts = np.any(variant.shift) and variant.key.startswith("zero_mean")
     closed = _closed_form(spread, variant) if same_scale and subtracts else None
-    alike = bool(variant.scale.max() <= _UNLIKE * variant.scale.min())
+    alike = bool(variant.scale.max() <= UNLIKE * variant.scale.min())
     return Prediction(
         variant.key, variant.label, value, value / trace, ratio, low, high, halves, closed, alike
     )
@@ -135,7 +135,7 @@ def _whitened(spread: Spread, base: float, halves: tuple[float, ...]) -> Predict
     """Whitening makes every eigenvalue 1, whatever the data: nothing is left to compute."""
     rank = int(np.count_nonzero(spread.variance))
     low, high = halves_interval(base, halves)
-    label = "whitened: lower training loss, not better"
+    label = "whitened (ZCA)"
     return Prediction("whitened", label, 1.0, 1 / (rank + 1), base, low, high, halves, None, False)
 
 

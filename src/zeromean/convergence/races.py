@@ -20,6 +20,7 @@ from zeromean.convergence.watching import Limits
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 _PILOT = 1_000_003  # a seed that no study uses otherwise
 _EXTENSIONS = 4
 _WORST = 10.0
@@ -103,14 +104,27 @@ class Runs:
         tried = np.array([[(len(one) - 1) * every for one in self.losses[r]] for r in self.rates])
         return np.where(reached < 0, -1, np.maximum(reached * every, 1)), np.maximum(tried, 1)
 
-    def chosen(self, target: float) -> Ints:
-        """For each seed the index of the rate that was best on the others."""
+    def chosen(self, target: float, *, hopeful: bool = False) -> Ints:
+        """For each seed the index of the rate that was best on the others.
+
+        What was not reached counts as all updates allowed or more; where `hopeful`, a run that was
+        ended early counts as if it had arrived right then.
+        """
         steps, tried = self.steps(target)
         levels = np.array([[float(level_reached(o)) for o in self.losses[r]] for r in self.rates])
         # Where nothing is reached, nearer to the target is better: the search knows where to go.
         missed = self.course.max_steps * np.minimum(np.maximum(levels, target), _WORST * target)
         missed /= target
-        return chosen_without(np.where(steps < 0, np.maximum(tried, missed), steps))
+        if hopeful:
+            missed = np.where(self.ended_early(target), tried, missed)
+        return chosen_without(np.where(steps < 0, missed, steps))
+
+    def ended_early(self, target: float) -> Bools:
+        """Runs that might still reach the target with all updates allowed, (rates, seeds)."""
+        steps, tried = self.steps(target)
+        lost = np.array([[not np.isfinite(o[-1]) for o in self.losses[r]] for r in self.rates])
+        early: Bools = (steps < 0) & (tried + self.course.every <= self.course.max_steps) & ~lost
+        return early
 
     def own_target(self) -> float:
         """The lowest loss that every seed reaches at one rate, in a part of the updates."""
@@ -212,26 +226,32 @@ class Race:
         missing = [rate for rate in wanted if rate not in whole]
         if missing:
             self._run(entrant, runs, missing, self._seeds, all_rates=True)
+            self._finish(entrant, runs, self.target)
 
     def _finish(self, entrant: Entrant, runs: Runs, target: float) -> None:
-        """Give the chosen rates all updates, where a run was cut short before the target."""
-        limits = Limits(self.course.max_steps, self.course.every, None, self._schedule.tick)
+        """Give all updates to every run that the choice of a rate could hang on.
 
-        def finished(seed: int) -> Floats:
-            return entrant.run(seed, [runs.rates[chosen[seed]]], limits)[:, 0]
-
-        for _ in range(_EXTENSIONS):
-            chosen = runs.chosen(target)
-            cut = [seed for seed in self._seeds if self._is_cut(runs, target, chosen, seed)]
-            if not cut:
+        Runs end early where another rate is much quicker. As long as a rate would be chosen if
+        such runs had arrived right then, they are run to their end: so the choice, and every
+        number that counts, is that of runs without early ends.
+        """
+        while True:
+            early, chosen = runs.ended_early(target), runs.chosen(target, hopeful=True)
+            rows = sorted({int(i) for i in chosen if early[i].any()})
+            if not rows:
                 return
-            for seed, losses in zip(cut, self._schedule.each(finished, cut), strict=True):
-                runs.losses[runs.rates[chosen[seed]]][seed] = losses
+            self._run_on(entrant, runs, rows, early[rows])
 
-    def _is_cut(self, runs: Runs, target: float, chosen: Ints, seed: int) -> bool:
-        losses = runs.losses[runs.rates[chosen[seed]]][seed]
-        short = (len(losses) - 1) * self.course.every < self.course.max_steps
-        return short and int(first_stay(losses, target)) < 0 and bool(np.isfinite(losses).all())
+    def _run_on(self, entrant: Entrant, runs: Runs, rows: list[int], early: Bools) -> None:
+        """Run these rates to their end, for the seeds where they were ended early."""
+        limits = Limits(self.course.max_steps, self.course.every, None, self._schedule.tick)
+        rates, seeds = runs.rates, np.flatnonzero(early.any(axis=0)).tolist()
+        wanted = {k: [rates[i] for i, cut in zip(rows, early[:, k], strict=True) if cut]
+                  for k in seeds}  # fmt: skip
+        done = self._schedule.each(lambda k: entrant.run(k, wanted[k], limits), seeds)
+        for k, losses in zip(seeds, done, strict=True):
+            for column, rate in enumerate(wanted[k]):
+                runs.losses[rate][k] = losses[:, column]
 
     def _target_of(self, runs: Runs) -> float:
         return runs.own_target() if self.target is None else self.target

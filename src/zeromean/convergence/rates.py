@@ -90,6 +90,28 @@ def at_edge(chosen: Ints, rates: int) -> tuple[bool, bool]:
     return bool((chosen == 0).any()), bool((chosen == rates - 1).any())
 
 
+def median_steps(steps: Sequence[int], most: int) -> float:
+    """The median with what was not reached as infinity; `most`, a bound, where it is infinite.
+
+    Parameters
+    ----------
+    steps : sequence of int
+        −1 where the target was not reached.
+    most : int
+        Updates allowed.
+
+    Examples
+    --------
+    >>> median_steps([155, 90, 115, 175, 155, -1, 140, 200], 300)
+    155.0
+    >>> median_steps([10, -1], 300)
+    300.0
+    """
+    ordered = np.sort([math.inf if n < 0 else n for n in steps])
+    half = len(ordered) // 2
+    return min(float(ordered[half] + ordered[-half - 1]) / 2, float(most))
+
+
 def middle(values: Sequence[float]) -> float:
     """The lower median: always one of the values."""
     return sorted(values)[(len(values) - 1) // 2]

@@ -16,7 +16,7 @@ variant
     ``zero_mean_channel`` (x − a mean for each channel) / s
     ``zero_mean_pixel``   (x − a mean for each pixel, the mean picture) / s
     ``zero_mean_column``  (x − a mean for each column) / s: tables only
-    ``standardized``      (x − mean) / std, of each pixel or column
+    ``standardized``      (x − its own mean) / its own std, for each pixel or column
     ``scaled``            x / std of each column, not centered: tables only
     ``minus_128``         (x − half of the range) / s: 128 for 8-bit pictures
     ``whitened``          ZCA: prediction only
@@ -154,7 +154,7 @@ class Prediction:
     Attributes
     ----------
     variant, label : str
-        Key, and a few words such as ``"(x − mean) / s"``.
+        Key, and its name, such as ``"zero-mean, one mean"``.
     lambda1 : float
         λ₁; the yard-stick of the learning rate is 2 ÷ λ₁.
     share : float
@@ -196,8 +196,8 @@ class RatePoint:
     steps : tuple of (int or None)
         For each seed; None when not reached.
     tried : tuple of int
-        How many updates were tried, for each seed: a variant stops at three times the updates
-        that its quickest rate needed.
+        How many updates were tried, for each seed. A rate that cannot be chosen any more ends at
+        three times the updates of the quickest one; every other has all that are allowed.
     """
 
     rate: float
@@ -212,13 +212,14 @@ class Outcome:
     Attributes
     ----------
     variant, label : str
-        Key, and a few words.
+        Key, and its name.
     rates : tuple of float
         The learning rate of each seed, chosen on the other seeds.
     steps : tuple of (int or None)
         Updates to the target at that rate, for each seed; None when not reached.
     median_steps : float
-        Their median, unreached ones counted at what was tried.
+        Their median, unreached ones counted as infinite; `max_steps`, a bound, where that makes
+        the median infinite (`median_open`).
     unreached : int
         How many seeds did not reach the target.
     edge : bool
@@ -253,6 +254,11 @@ class Outcome:
     verdict: str
     curve: tuple[RatePoint, ...]
 
+    @property
+    def median_open(self) -> bool:
+        """Whether so many seeds did not reach the target that `median_steps` is a bound."""
+        return 2 * self.unreached >= len(self.steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
@@ -284,6 +290,13 @@ class Benchmark:
     max_steps: int
     every: int
     outcomes: tuple[Outcome, ...]
+
+    @property
+    def identical(self) -> list[Outcome]:
+        """Variants with the very same updates for every seed, the base and the control left out."""
+        own = [o for o in self.outcomes if o.verdict not in ("base", "control")]
+        taken = [o.steps for o in own]
+        return [o for o in own if taken.count(o.steps) > 1 and o.unreached < len(o.steps)]
 
     def __getitem__(self, variant: str) -> Outcome:
         """The outcome of a variant, by its key."""
@@ -353,6 +366,13 @@ class Study:
     def main_variant(self) -> str:
         """The variant that the headline is about: ``zero_mean``, of tables ``zero_mean_column``."""
         return "zero_mean" if self.data.is_pictures else "zero_mean_column"
+
+    @property
+    def predicted_fold(self) -> tuple[float, float] | None:
+        """Smallest and largest measured ÷ predicted speed-up, over two or more without bounds."""
+        found = [o for b in self.benchmarks if b.key == "softmax_gd" for o in b.outcomes]
+        folds = [o.speedup / o.predicted for o in found if o.predicted and not o.bound]
+        return (min(folds), max(folds)) if len(folds) > 1 else None
 
     @property
     def headline(self) -> str:

@@ -17,8 +17,11 @@ class Variant:
 
     Attributes
     ----------
-    key, label : str
+    key : str
         As in `zeromean.convergence.results`.
+    label : str
+        Its one name, in tables, figures and on the page. What is not said to be divided by
+        something else is divided by s, the standard deviation of all values.
     shift, scale : ndarray, (d,)
     trained : bool
         False when only its eigenvalue is reported.
@@ -54,18 +57,18 @@ def variants_of(x: Floats, shape: tuple[int, ...], top: float | None) -> tuple[V
     zero, each, std = np.zeros_like(s), x.mean(axis=0), x.std(axis=0)
     spread = np.where(std > 0, std, 1.0)
     one = np.full_like(s, x.mean())
-    made = [Variant(BASE, "x / s", zero, s)]
+    made = [Variant(BASE, "original", zero, s)]
     if len(shape) == 1:
         made += [
-            Variant("zero_mean", "(x − one mean) / s", one, s, trained=False),
-            Variant("zero_mean_column", "(x − column means) / s", each, s),
-            Variant("scaled", "x / column stds", zero, spread),
-            Variant("standardized", "(x − column means) / column stds", each, spread),
+            Variant("zero_mean", "zero-mean, one mean", one, s, trained=False),
+            Variant("zero_mean_column", "zero-mean, column means", each, s),
+            Variant("scaled", "each column ÷ its std, not centered", zero, spread),
+            Variant("standardized", "zero-mean, column means, each column ÷ its std", each, spread),
         ]
     else:
         made += _of_pictures(x, shape, top, one, each, spread)
     signs = np.where(np.random.default_rng(0).permutation(len(s)) < len(s) // 2, -1.0, 1.0)
-    return (*made, Variant(CONTROL, "x / s, half of the signs flipped (A/A)", zero, s * signs))
+    return (*made, Variant(CONTROL, "half the inputs negated (A/A control)", zero, s * signs))
 
 
 def _of_pictures(
@@ -73,19 +76,19 @@ def _of_pictures(
 ) -> list[Variant]:
     s = np.full_like(one, x.std())
     channels = np.tile(x.reshape(-1, shape[-1]).mean(axis=0), shape[0] * shape[1])
-    made = [Variant("zero_mean", "(x − mean) / s", one, s)]
+    made = [Variant("zero_mean", "zero-mean, one mean", one, s)]
     if shape[-1] > 1:
-        made.append(Variant("zero_mean_channel", "(x − channel means) / s", channels, s, False))
+        made.append(Variant("zero_mean_channel", "zero-mean, channel means", channels, s, False))
     made += [
-        Variant("zero_mean_pixel", "(x − mean picture) / s", each, s),
-        Variant("standardized", "(x − mean picture) / pixel stds", each, spread),
+        Variant("zero_mean_pixel", "zero-mean, mean picture", each, s),
+        Variant("standardized", "zero-mean, mean picture, each pixel ÷ its std", each, spread),
     ]
-    largest = float(x.max()) if top is None else top
+    largest, zero = float(x.max()) if top is None else top, np.zeros_like(s)
     if x.min() >= 0:
         half = 128.0 if top == 255 else largest / 2
-        words = f"(x − {half:g}) / s"
+        top_scale = np.full_like(s, largest)
         made += [
-            Variant("minus_128", words, np.full_like(s, half), s),
-            Variant("original_255", f"x / {largest:g}", np.zeros_like(s), np.full_like(s, largest)),
+            Variant("minus_128", f"minus {half:g}", np.full_like(s, half), s),
+            Variant("original_255", f"original ÷ {largest:g} (scale control)", zero, top_scale),
         ]
     return made

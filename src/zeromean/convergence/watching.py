@@ -14,7 +14,6 @@ from zeromean.convergence.results import STAYS
 Floats = npt.NDArray[np.floating]
 Tick = Callable[[], None]
 _PATIENCE = 3  # times the updates of the quickest rate
-_BLOWN_UP = 4.0  # times the loss at the start
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Watch:
     def check(self, step: int, losses: Floats) -> bool:
         """Take the losses before update `step`; True when the run is over."""
         self.limits.tick()
-        start = losses if not self.losses else self.losses[0]
-        fine = np.isfinite(losses) & (losses < _BLOWN_UP * start + 1)
+        # High is not lost: a net may swing to many times its first loss, and then learn quickly.
+        fine = np.isfinite(losses)
         self.alive = fine if self.alive is None else self.alive & fine
         self.losses.append(np.where(self.alive, losses, np.inf))
         if self._end is None and self.limits.target is not None:

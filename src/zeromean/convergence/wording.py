@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from zeromean.convergence.prediction import UNLIKE as SCALES
 from zeromean.convergence.results import Benchmark, NeuronRun, Outcome, Prediction, Study
 
 _NAMES = {"labels": "your labels", "rotation": "rotation, not your own task",
@@ -77,9 +78,16 @@ def _about_gradient_descent(study: Study) -> str:
     task = "" if study.data.task == "labels" else f" ({_NAMES[study.data.task]})"
     text = f"Full-batch softmax regression{task}{_easier(study)}: {_verdict(found)}"
     own = found.predicted if found.predicted is not None else predicted.ratio
-    return f"{text}; {_TURNED[study.data.task == 'rotation']} {_held(found, own)}." + _at_one_rate(
-        study
-    )
+    said = f"{text}; {_TURNED[study.data.task == 'rotation']} {_held(found, own)}"
+    return f"{said}{_fold(study)}.{_at_one_rate(study)}"
+
+
+def _fold(study: Study) -> str:
+    """How far all predictions of the table were off."""
+    fold = study.predicted_fold
+    if fold is None:
+        return ""
+    return f" (measured ÷ predicted of all rows: {factor(fold[0])} to {factor(fold[1])})"
 
 
 _TURNED = ("the label-free prediction of", "the prediction from the turned pictures, of")
@@ -118,11 +126,16 @@ def fate_of(found: Outcome, predicted: float) -> str:
 def _easier(study: Study) -> str:
     """Of tables with a race to a lower loss: that this one goes less far."""
     lower = next((b.target for b in study.benchmarks if b.key == "scale_gd"), None)
-    target = study.benchmark("softmax_gd").target
-    if lower is None or target <= lower or study.data.unlike_scales < UNLIKE:
+    race = study.benchmark("softmax_gd")
+    if lower is None or race.target <= lower or study.data.unlike_scales < UNLIKE:
         return ""
     lowest = "the lowest that it reaches uncentered in time"
-    return f" on one common scale, to a loss of {target:.2f}, {lowest}"
+    return f" on one common scale, to a loss of {target_of(race)}, {lowest}"
+
+
+def target_of(benchmark: Benchmark) -> str:
+    """The training loss to reach, everywhere with the same digits."""
+    return f"{benchmark.target:.3g}"
 
 
 def _at_one_rate(study: Study) -> str:
@@ -130,7 +143,8 @@ def _at_one_rate(study: Study) -> str:
     pair = at_one_rate(study.benchmark("softmax_gd"), study.main_variant)
     if pair is None:
         return ""
-    return f" At the original's best rate alone: {pair[0]:g} against {pair[1]:g} updates."
+    numbers = f"{pair[0]:g} against {pair[1]:g} updates"
+    return f" At one rate for both and all seeds, the original's most chosen one: {numbers}."
 
 
 def at_one_rate(benchmark: Benchmark, variant: str) -> tuple[float, float] | None:
@@ -192,7 +206,7 @@ def _about_scale(study: Study) -> str:
         "faster": "Centering alone was quicker here than scaling alone",
     }.get(alone.verdict, "No difference between centering alone and scaling alone was shown")
     return (
-        f"{text} {story}: to a loss of {race.target:.2f}, dividing each column by its std took "
+        f"{text} {story}: to a loss of {target_of(race)}, dividing each column by its std took "
         f"{race.outcomes[0].median_steps:g} updates, centering with one common scale "
         f"{_updates(alone, race)}, and both together {_updates(both, race)}."
     )
@@ -200,19 +214,36 @@ def _about_scale(study: Study) -> str:
 
 def _updates(outcome: Outcome, race: Benchmark) -> str:
     """The median number of updates, and how many seeds did not arrive at all."""
-    if not outcome.unreached:
-        return f"{outcome.median_steps:g}"
     seeds = len(outcome.steps)
+    if not outcome.median_open:
+        return f"{outcome.median_steps:g}" + missing(outcome)
     if outcome.unreached == seeds:
         return f"did not get there in {race.max_steps}"
     return f"did not get there in {race.max_steps} with {outcome.unreached} of {seeds} seeds"
+
+
+def missing(outcome: Outcome | NeuronRun) -> str:
+    """How many seeds never arrived, to stand behind a median that counts them as infinite."""
+    seeds = len(outcome.steps)
+    return f", {outcome.unreached} of {seeds} never arrived" if outcome.unreached else ""
+
+
+def median_text(outcome: Outcome | NeuronRun) -> str:
+    """A median number of updates; what was not enough for half of the seeds is a bound.
+
+    Returns
+    -------
+    str
+        Such as ``"68.5"`` or ``"> 500"``.
+    """
+    return "> " * outcome.median_open + f"{outcome.median_steps:g}"
 
 
 def _about_half_range(study: Study) -> str:
     found = _found(study, "softmax_gd", "minus_128")
     if found is None or found.verdict != "slower":
         return ""
-    return f"Subtracting half of the range, {found.label}, made it slower: {times(found)}."
+    return f"Subtracting half of the range ({found.label}) made it slower: {times(found)}."
 
 
 def _about_batch_norm(study: Study) -> str:
@@ -239,14 +270,15 @@ def rows_of(benchmark: Benchmark) -> tuple[list[str], list[list[str]]]:
     for o in benchmark.outcomes:
         rates = sorted(set(o.rates))
         span = f"{rates[0]:.3g}" + (f"–{rates[-1]:.3g}" if len(rates) > 1 else "")
-        marks = [f"{o.unreached} unreached"] * bool(o.unreached) + ["edge of the grid"] * o.edge
+        marks = [missing(o).removeprefix(", ")] * bool(o.unreached)
+        marks += ["edge of the grid"] * o.edge
         same = "batch_norm" in benchmark.key and o.steps == base.steps
         words = {"base": "", "control": "A/A control", "not shown": "the same" if same else ""}
         verdict = words.get(o.verdict, o.verdict) or ("not shown" if o is not base else "")
         said = ", ".join([verdict, *marks]) if verdict else ", ".join(marks)
         ratio = "" if o.verdict == "base" else times(o)
         predicted = "" if o.predicted is None else f"{factor(o.predicted)}×"
-        body.append([o.label, f"{o.median_steps:g}", ratio, predicted, span, said])
+        body.append([o.label, median_text(o), ratio, predicted, span, said])
     if not any(row[3] for row in body):
         return heads[:3] + heads[4:], [row[:3] + row[4:] for row in body]
     return heads, body
@@ -279,7 +311,7 @@ def neuron_rows(study: Study) -> tuple[list[str], list[list[str]]]:
         base = r.data == "zero_mean" and not r.control
         body.append(
             [_DATA[r.data] + _CONTROL[r.control], str(r.batch or "all"), f"{r.rate:.3g}",
-             f"{r.median_steps:g}", "" if base else times(r), f"{r.same_sign:.0%}",
+             median_text(r) + missing(r), "" if base else times(r), f"{r.same_sign:.0%}",
              f"{r.turns:.0%}", f"{r.path_ratio:.2f}"]
         )  # fmt: skip
     return heads, body
@@ -291,7 +323,9 @@ def sections(study: Study) -> list[tuple[str, list[str], list[list[str]], str]]:
         (
             "Prediction, without labels or training: λ₁ of E[x̃ x̃ᵀ] of the samples as they are",
             *prediction_rows(study.predictions),
-            "The ratio predicts full-batch gradient descent on a linear model, and nothing else.",
+            f"The ratio predicts full-batch gradient descent on a linear model, and nothing else. "
+            f"No ratio where columns are divided by numbers more than {SCALES:g}-fold apart. "
+            "Whitened: a lower training loss is not a better model.",
         )
     ]
     turned = study.data.task == "rotation"
@@ -307,14 +341,21 @@ def sections(study: Study) -> list[tuple[str, list[str], list[list[str]], str]]:
 
 def _title(benchmark: Benchmark) -> str:
     batch = "all" if benchmark.batch == 0 else str(benchmark.batch)
-    return f"{benchmark.name}: updates to a loss of {benchmark.target:.3f} (batch {batch})"
+    checked = "each update" if benchmark.every == 1 else f"every {benchmark.every}"
+    most = f"at most {benchmark.max_steps}, checked {checked}"
+    return f"{benchmark.name}: updates to a loss of {target_of(benchmark)} (batch {batch}, {most})"
 
 
 def _note(benchmark: Benchmark, turned: bool) -> str:
+    said = []
     if any(o.predicted is not None for o in benchmark.outcomes):
         text = "predicted: from λ₁ of the turned pictures, of which this task is made, not of the "
-        return f"{text}pictures as they are." if turned else ""
-    return "λ₁ predicts no nets." if benchmark.name.startswith("MLP") else ""
+        said.append(f"{text}pictures as they are." if turned else "")
+    else:
+        said.append("λ₁ predicts no nets." if benchmark.name.startswith("MLP") else "")
+    if benchmark.identical:
+        said.append("Some rows have the very same updates for every seed.")
+    return " ".join(text for text in said if text)
 
 
 def _sign_section(study: Study) -> tuple[str, list[str], list[list[str]], str]:
@@ -347,17 +388,21 @@ def what_was_studied(study: Study) -> str:
     form = "columns" if not data.is_pictures else "pictures"
     return (
         f"{data.source}: {data.samples:,} of {data.available:,} samples, {form} {shape}, mean "
-        f"{data.mean:.4g}, std {data.std:.4g}, |mean| ÷ std {data.ratio:.2f}; task: "
-        f"{_NAMES[data.task]} ({len(data.classes)} classes); {settings.seeds} paired seeds"
+        f"{data.mean:.4g}, std {data.std:.4g}, |mean| ÷ std of all values together "
+        f"{data.ratio:.2f}; task: {_NAMES[data.task]} ({len(data.classes)} classes); "
+        f"{settings.seeds} paired seeds"
     )
 
 
 FOOTNOTES = (
-    "Updates to a training loss that stays reached for five checks, each side at its own best "
-    "constant rate, chosen for each seed on the other seeds. It says nothing about final accuracy.",
-    "Below 1.3× or inside the A/A control nothing is called a difference.",
-    "≥ and ≤ are bounds and have no interval: a seed missed the target, or had it at the first "
-    "check, or the grid of rates ended. ? is open both ways.",
+    "Median updates to a training loss that stays reached for five checks, each side at its own "
+    "best constant rate, chosen for each seed on the other seeds. It says nothing about final "
+    "accuracy. Unless its name says otherwise, a row is divided by the std of all values.",
+    "Below 1.3× or inside the A/A control nothing is called a difference. The control is an exact "
+    "mirror in full batch; in minibatches it shows what chance does.",
+    "≥ and ≤ are bounds and have no interval: a seed missed the target (it is infinite in the "
+    "median and counts as all updates allowed in the ratio), or had it at the first check, or the "
+    "grid of rates ended. ? is open both ways.",
 )
 
 

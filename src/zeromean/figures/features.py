@@ -34,7 +34,7 @@ def feature_summary(
 
     Up to 60 features get a named row each; more become a line and two bands over the feature's
     index. The value axis turns symmetric-logarithmic when the features' magnitudes differ by more
-    than a factor of 1000.
+    than a factor of 1000, and its label then says so.
 
     Parameters
     ----------
@@ -145,7 +145,9 @@ def _symlog(axes: Axes, spread: Spread, which: str) -> None:
     room = max(1.0, math.log10(sizes.max() / threshold) / 5)  # for the labels around zero
     set_scale = axes.set_xscale if which == "x" else axes.set_yscale
     set_scale("symlog", linthresh=threshold, linscale=room)
-    locator: Any = (axes.xaxis if which == "x" else axes.yaxis).get_major_locator()
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_label_text(f"{axis.get_label_text()} (log scale, linear near 0)")
+    locator: Any = axis.get_major_locator()
     locator.set_params(numticks=9 if which == "x" else 13)
     if np.nanmin(spread.low) >= 0:  # a band below zero would take half of the axis
         (axes.set_xlim if which == "x" else axes.set_ylim)(0, None)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zeromean.figures.ratios import plain_ticks
-from zeromean.figures.style import COLORS, FAINT, INK, dress, frame, new_figure
+from zeromean.figures.style import COLORS, FAINT, INK, dots, dress, frame, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,11 @@ class RateCurve:
 
 
 def rate_curves(
-    panels: Sequence[tuple[str, Sequence[RateCurve]]], *, title: str = "", note: str = ""
+    panels: Sequence[tuple[str, Sequence[RateCurve]]],
+    *,
+    columns: int = 3,
+    title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw updates against learning rate, every seed a dot and the median a line.
 
@@ -49,6 +53,8 @@ def rate_curves(
     ----------
     panels : sequence of (str, sequence of RateCurve)
         Heading and sides of each; the sides have the same labels everywhere.
+    columns : int
+        Panels in a row at most.
     title, note : str
 
     Returns
@@ -66,7 +72,7 @@ def rate_curves(
     >>> rate_curves([("softmax", [curve])]).axes[0].get_xlabel()
     'learning rate'
     """
-    columns = min(3, len(panels))
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(3.7 * columns + 0.6, 3.5 * rows)
     for i, (heading, curves) in enumerate(panels):
@@ -74,9 +80,11 @@ def rate_curves(
         axes.set(xscale="log", yscale="log")
         for k, curve in enumerate(curves):
             _draw(axes, curve, k)
-        frame(axes, "learning rate", "updates to the target" if i % columns == 0 else "")
+        frame(axes, "learning rate", "updates to the target")
         axes.set_title(heading, loc="left", fontsize=10.5, fontweight="bold", color=INK)
         axes.grid(axis="y", color=FAINT, linewidth=0.5)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** 0.1)  # room for what was not reached
         plain_ticks(axes, "y", *axes.get_ylim(), unit="")
         axes.tick_params(which="minor", length=0, labelbottom=False)
     dress(figure, figure.axes[0], title, note)
@@ -94,10 +102,7 @@ def _draw(axes: Axes, curve: RateCurve, index: int) -> None:
         rates[shown], median[shown], "-", marker=mark, color=color, linewidth=1.6, markersize=5,
         label=curve.label, zorder=3,
     )  # fmt: skip
-    axes.plot(
-        np.repeat(rates, steps.shape[1]), steps.ravel(), mark, color=color, markersize=2.6,
-        alpha=0.3, zorder=2, markeredgewidth=0,
-    )  # fmt: skip
+    dots(axes, np.repeat(rates, steps.shape[1]), steps, 2.6, color=color, alpha=0.45, zorder=2)
     best = np.isin(rates, np.asarray(curve.chosen, np.float64)) & shown
     axes.plot(
         rates[best], median[best], "o", markersize=12, markerfacecolor="none",
@@ -106,6 +111,6 @@ def _draw(axes: Axes, curve: RateCurve, index: int) -> None:
     failed = rates[~shown]
     if len(failed):
         axes.plot(
-            failed, np.ones(len(failed)), "x", color=color, markersize=5, clip_on=False,
+            failed, np.full(len(failed), 0.95), "x", color=color, markersize=5, clip_on=False,
             transform=axes.get_xaxis_transform(), zorder=4,
         )  # fmt: skip

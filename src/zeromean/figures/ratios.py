@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,13 +48,17 @@ class Ratio:
         return (self.value, self.value) if self.bound else (self.low, self.high)
 
 
-def predicted_ratios(ratios: Sequence[Ratio], *, title: str = "", note: str = "") -> Figure:
+def predicted_ratios(
+    ratios: Sequence[Ratio], *, width: float = 6.4, title: str = "", note: str = ""
+) -> Figure:
     """Draw measured against predicted, with the diagonal and a band of a factor of 1.3.
 
     Parameters
     ----------
     ratios : sequence of Ratio
         Those with a prediction are drawn.
+    width : float
+        In inches.
     title, note : str
 
     Returns
@@ -67,11 +71,11 @@ def predicted_ratios(ratios: Sequence[Ratio], *, title: str = "", note: str = ""
         If matplotlib is missing.
     """
     shown = [r for r in ratios if r.predicted is not None]
-    figure = new_figure(6.4, 5.4)
+    figure = new_figure(width, 0.84 * width)
     axes = figure.add_subplot()
     axes.set(xscale="log", yscale="log")
     ends = [value for r in shown for value in (r.predicted or 1.0, *r.ends)]
-    low, high = min([1.0, *ends]) / 1.5, max([1.0, *ends]) * 1.5
+    low, high = min(ends, default=1.0) / 1.6, max(ends, default=1.0) * 1.6
     line = np.array([low, high])
     axes.fill_between(line, line / _BAND, line * _BAND, color=FAINT, alpha=0.6, linewidth=0)
     axes.plot(line, line, color=SOFT, linewidth=1, linestyle=(0, (5, 3)))
@@ -95,6 +99,7 @@ def predicted_ratios(ratios: Sequence[Ratio], *, title: str = "", note: str = ""
 def all_ratios(
     groups: Sequence[tuple[str, tuple[float, float], Sequence[Ratio]]],
     *,
+    narrow: bool = False,
     title: str = "",
     note: str = "",
 ) -> Figure:
@@ -104,6 +109,8 @@ def all_ratios(
     ----------
     groups : sequence of (str, (float, float), sequence of Ratio)
         Heading, ends of the A/A control, and rows.
+    narrow : bool
+        For a phone: labels stand above their rows, not beside them.
     title, note : str
 
     Returns
@@ -116,7 +123,7 @@ def all_ratios(
         If matplotlib is missing.
     """
     count = sum(len(rows) + 1 for _, _, rows in groups)
-    figure = new_figure(8.6, 0.9 + 0.27 * count)
+    figure = new_figure(4.6, 0.9 + 0.4 * count) if narrow else new_figure(8.6, 0.9 + 0.27 * count)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     ends = [v for _, band, rows in groups for v in (*band, *(e for r in rows for e in r.ends))]
@@ -134,14 +141,30 @@ def all_ratios(
     axes.axvline(1, color=INK, linewidth=1)
     axes.set(xlim=(low, high), ylim=(at - 0.3, -0.7))
     frame(axes, "speed-up: updates of the base ÷ updates", "")
-    axes.set_yticks([k for k, _, _ in names], [text for _, text, _ in names])
-    for tick, (_, _, strong) in zip(axes.get_yticklabels(), names, strict=True):
-        tick.set(fontweight="bold" if strong else "normal", color=INK if strong else SOFT)
-    axes.tick_params(axis="y", length=0)
+    _name_rows(axes, names, narrow)
     axes.spines["left"].set_visible(False)
     plain_ticks(axes, "x", low, high)
     dress(figure, axes, title, note)
     return figure
+
+
+def _name_rows(axes: Axes, names: list[tuple[int, str, bool]], above: bool) -> None:
+    """Labels beside the rows, or above them; headings are bold."""
+    bold: dict[str, Any] = {"fontweight": "bold", "color": INK}
+    looks = [bold if strong else {"color": SOFT} for _, _, strong in names]
+    if above:
+        axes.set_yticks([])
+        for (at, text, strong), look in zip(names, looks, strict=True):
+            axes.text(
+                0, at + (0.3 if strong else -0.18), text, transform=axes.get_yaxis_transform(),
+                va="bottom", fontsize=9, in_layout=False, **look,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            )  # fmt: skip
+        return
+    axes.set_yticks([k for k, _, _ in names], [text for _, text, _ in names])
+    axes.tick_params(axis="y", length=0)
+    for tick, look in zip(axes.get_yticklabels(), looks, strict=True):
+        tick.set(**look)
 
 
 def _row(axes: Axes, ratio: Ratio, at: int, color: str) -> None:

@@ -6,6 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from zeromean.figures.bins import channel
 
 if TYPE_CHECKING:
@@ -54,6 +57,20 @@ def frame(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.tick_params(colors=SOFT, labelsize=8.5, length=3, width=0.8)
     axes.set_xlabel(xlabel, color=SOFT, fontsize=9.5, parse_math=False)
     axes.set_ylabel(ylabel, color=SOFT, fontsize=9.5, parse_math=False)
+
+
+def dots(axes: Axes, x: ArrayLike, y: ArrayLike, size: float, **style: Any) -> None:
+    """Many round dots as one path of hardly any length: an SVG of markers is far larger."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    points = np.stack([np.ravel(x), np.ravel(y)], axis=1).astype(np.float64)
+    points = points[np.isfinite(points).all(axis=1)].repeat(2, axis=0)
+    points[1::2, 0] += 1e-9 + 1e-6 * np.abs(points[1::2, 0])  # pixels show no line without length
+    path = Path(points, np.resize([Path.MOVETO, Path.LINETO], len(points)))
+    path.should_simplify = False  # nor would it leave them
+    dotted = PathPatch(path, fill=False, linewidth=size, capstyle="round", snap=False, **style)
+    axes.add_patch(dotted)
 
 
 def dress(figure: Figure, axes: Axes, title: str, note: str = "") -> None:

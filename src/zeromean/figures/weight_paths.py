@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zeromean.figures.style import COLORS, INK, SOFT, dress, frame, new_figure
+from zeromean.figures.style import COLORS, INK, SOFT, dots, dress, frame, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,12 @@ class PathPanel:
 
 
 def weight_paths(
-    panels: Sequence[PathPanel], *, columns: int = 4, title: str = "", note: str = ""
+    panels: Sequence[PathPanel],
+    *,
+    columns: int = 4,
+    size: float = 3.15,
+    title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw paths of gradient descent over contours of the loss, in squares of equal units.
 
@@ -54,6 +59,8 @@ def weight_paths(
     panels : sequence of PathPanel
     columns : int
         Panels in a row.
+    size : float
+        Width of a panel in inches.
     title, note : str
 
     Returns
@@ -74,16 +81,16 @@ def weight_paths(
     ['a path']
     """
     rows = -(-len(panels) // columns)
-    figure = new_figure(3.15 * columns, 3.9 * rows)
+    figure = new_figure(size * columns, (size + 0.9) * rows)
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         _draw(axes, panel)
         frame(axes, "weight w₁", "weight w₂" if i % columns == 0 else "")
         axes.spines[["left", "bottom"]].set_visible(False)
-        axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=32)
+        axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=44)
         axes.annotate(
             panel.caption, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points",
-            va="bottom", fontsize=8.5, color=SOFT,
+            va="bottom", fontsize=8.5, color=SOFT, in_layout=False,
         )  # fmt: skip
     dress(figure, figure.axes[0], title, note)
     return figure
@@ -101,8 +108,9 @@ def _draw(axes: Axes, panel: PathPanel) -> None:
         norm="log", extend="both",
     )  # fmt: skip
     color = COLORS[panel.color]
-    axes.plot(*path.T, "-o", color=color, linewidth=1.1, markersize=2.6, zorder=3)
-    axes.plot(*path[0], "o", color="white", markeredgecolor=INK, markersize=6, zorder=4)
+    axes.plot(*path.T, color=color, linewidth=1.1, zorder=3)
+    dots(axes, path[:, 0], path[:, 1], 3, color=color, zorder=3)
+    axes.plot(*path[0], "o", color=INK, markeredgecolor="white", markersize=7, zorder=4)
     axes.plot(*best, "*", color=INK, markeredgecolor="white", markersize=14, zorder=5)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     axes.locator_params(nbins=5)

@@ -28,8 +28,8 @@ def as_svg(
     alt: str,
     pairs: Sequence[Sequence[str]] = (),
     *,
-    themed: bool = True,
     ticks: bool = False,
+    fold: bool = False,
 ) -> Any:
     """A figure as an inline `<svg>`, described by `alt`; the same figure gives the same bytes.
 
@@ -42,20 +42,22 @@ def as_svg(
         What a screen reader says.
     pairs : sequence of (pattern, replacement)
         Regular expressions that bring the figure's English words into another language.
-    themed : bool
-        False keeps the colors in the dark too, for a figure with pictures inside.
     ticks : bool
         Whether the labels of ticks are ours to translate, and no names of the user's columns.
+    fold : bool
+        Break the note at the foot anew, for a narrow screen.
     """
     from markupsafe import Markup, escape
 
     relabel(figure, pairs, ticks=ticks)
+    if fold:
+        _fold_note(figure, int(figure.get_size_inches()[0] * 13))
     raw = _drawn(figure)
     body = raw[raw.index("<svg") :]
     head, rest = body.split(">", 1)
     box = re.search(r'viewBox="[^"]*"', head)
     assert box is not None, "matplotlib writes a viewBox"
-    rest = compact(_themed(rest) if themed else rest, prefix)
+    rest = compact(_themed(rest), prefix)
     most = f"max-width:{1.35 * 72 * figure.get_size_inches()[0]:.0f}px"
     opening = f'<svg role="img" aria-label="{escape(alt)}" {box[0]} style="{most}">'
     return Markup(opening + rest)
@@ -141,6 +143,16 @@ def _themed(svg: str) -> str:
     svg = re.sub(r"(font: [^;\"]*?\d+(?:\.\d+)?px )[^;\"]*", r"\1var(--sans)", svg)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)
     return _COLOR.sub(lambda found: f"var(--x{found[1]},#{found[1]})", svg)
+
+
+def narrowed(figure: Figure, width: float = 4.8) -> Figure:
+    """A figure of rows for a narrow screen: as high, with fewer ticks."""
+    figure.set_size_inches(width, figure.get_size_inches()[1])
+    axis = figure.axes[0].xaxis
+    locator: Any = axis.get_major_locator()
+    if hasattr(locator, "set_params") and figure.axes[0].get_xscale() == "symlog":
+        locator.set_params(numticks=4)
+    return figure
 
 
 def stacked(figure: Figure, width: float = 4.4, panel: float = 2.4) -> Figure:

@@ -56,20 +56,34 @@ def lead(profile: Profile, words: Words) -> list[Any]:
     values = count(int(np.sum(profile.count)))
     dtype = format_text(profile.dtype)
     said = [words(f"lead.{kind}", items=count(record.items), values=values, dtype=dtype)]
-    if any("quick look" in source for source in record.sources):
+    if to_gray(profile):
+        said.append(words("lead.to_gray", count=count(to_gray(profile))))
+    if is_quick(profile):
         said.append(words("lead.quick"))
     distance = ratio(profile)
     if np.isfinite(distance):
         low, high = np.nanmin(profile.min), np.nanmax(profile.max)
         sign = "positive" if low >= 0 else "negative" if high <= 0 else "mixed"
-        said.append(words(f"lead.{sign}", ratio=f"{abs(distance):.2f}"))
-        if profile.n_features > 1:
-            said.append(words("lead.several", count=count(profile.n_features)))
+        said.append(words(f"lead.{sign}"))
+        where = "several" if profile.n_features > 1 else "distance"
+        features = count(profile.n_features)
+        said.append(words(f"lead.{where}", ratio=f"{abs(distance):.2f}", count=features))
         said.append(words(_how_far(profile, distance)))
     constant = constants(profile)
     if constant:
         said.append(words("lead.constant", names=words.listed(constant)))
     return said
+
+
+def to_gray(profile: Profile) -> int:
+    """How many color pictures were converted to gray."""
+    held = profile.provenance.notes.get("color", 0) if profile.units.colors == "gray" else 0
+    return int(held)
+
+
+def is_quick(profile: Profile) -> bool:
+    """Whether only a part of the data was looked at."""
+    return any("quick look" in source for source in profile.provenance.sources)
 
 
 def _how_far(profile: Profile, middle: float) -> str:
@@ -177,7 +191,7 @@ def provenance(profile: Profile, words: Words) -> list[tuple[str, str]]:
         skipped.append(said("provenance.skipped_more", count=more))
     held: list[tuple[str, Any]] = [
         ("sources", "; ".join(record.sources)),
-        ("pattern", str(profile.pattern)),
+        ("pattern", said("provenance.pattern_value", pattern=str(profile.pattern))),
         ("dtype", format_text(profile.dtype)),
         ("units", _units(profile, words)),
         ("items", count(record.items) if record.items else ""),
@@ -186,7 +200,7 @@ def provenance(profile: Profile, words: Words) -> list[tuple[str, str]]:
         ("inf", _some(profile.inf_count)),
         ("bytes", count(record.bytes) if record.bytes else ""),
         ("decoders", _counted(record.decoders)),
-        ("notes", _counted(record.notes)),
+        ("notes", _counted(_renamed(profile, words))),
         ("left_out", _counted(record.left_out) or "; ".join(columns_left_out(profile))),
         ("skipped", "; ".join(skipped)),
         ("warnings", "; ".join(record.warnings)),
@@ -194,6 +208,14 @@ def provenance(profile: Profile, words: Words) -> list[tuple[str, str]]:
         ("versions", _counted(record.versions)),
     ]
     return [(said(f"provenance.{key}"), value) for key, value in held if value]
+
+
+def _renamed(profile: Profile, words: Words) -> dict[str, int]:
+    """The notes of decoding, in which "color" says nothing of what became of it."""
+    notes = dict(profile.provenance.notes)
+    if to_gray(profile):
+        notes[words.plain("provenance.color") + ":"] = notes.pop("color")
+    return notes
 
 
 def _units(profile: Profile, words: Words) -> str:

@@ -25,6 +25,7 @@ STAY = 5  # updates in a row that must stay below the target
 TARGET = 0.01  # of the excess loss at the start
 #: Half an octave apart, from 1/32 to 64: one grid for both sides.
 RATES = tuple(2.0 ** (k / 2) for k in range(-10, 13))
+FEW = 5  # updates below which a ratio would look finer than it is
 TIMID = 0.4  # of a side's best rate
 STORY_MEAN = 2.0
 _MODULUS = 1 << 32

@@ -64,8 +64,9 @@ def build(
         "constant": words.listed(norm.constant),
         "zigzag": _zigzag(profile, words),
         "stories": _stories(words),
-        "study": None if study is None else story(study, words, pairs),
+        "study": None if study is None else story(study, words, pairs, profile, kin),
         "kin": kin,
+        "all_items": _all_items(profile),
         "kin_said": words(f"study.kin_{kin}") if kin else "",
         "results_intro": _results_intro(study, words),
         "limits": _limits(words),
@@ -101,6 +102,12 @@ def _part_or_none(name: str) -> str | None:
     return _part(name) if name.endswith(".j2") else None
 
 
+def _all_items(profile: Profile) -> str:
+    """How many items were measured, where it was all that there are."""
+    items = profile.provenance.items
+    return count(items) if items and not gathering.is_quick(profile) else ""
+
+
 def _name(profile: Profile, words: Words) -> str:
     """The last part of the path that was measured."""
     for source in profile.provenance.sources:
@@ -110,13 +117,22 @@ def _name(profile: Profile, words: Words) -> str:
     return words.plain("page.unnamed")
 
 
-def _results_intro(study: Any, words: Words) -> Any:
+def _results_intro(study: Any, words: Words) -> list[Any]:
+    """What is counted, and how finely, in a paragraph each."""
     if study is None:
-        return ""
+        return []
     from zeromean.convergence.results import SMALLEST_EFFECT
 
     smallest = words.times(SMALLEST_EFFECT)
-    return words("study.results_intro", seeds=study.settings.seeds, smallest=smallest)
+    said = [words("study.results_intro", seeds=study.settings.seeds, smallest=smallest)]
+    for key, races in (
+        ("checks_full", [b for b in study.benchmarks if not b.batch]),
+        ("checks_net", [b for b in study.benchmarks if b.batch]),
+    ):
+        for race in races[:1]:
+            given = {"most": race.max_steps, "every": race.every, "batch": race.batch}
+            said.append(words(f"study.{key}", **given))
+    return said
 
 
 def _limits(words: Words) -> list[dict[str, Any]]:
@@ -148,6 +164,7 @@ def _zigzag(profile: Profile, words: Words) -> dict[str, Any]:
         "mean": round(mean, 2),
         "std": float(_POINT_STD),
         "timid": neuron.TIMID,
+        "few": neuron.FEW,
         "story": neuron.STORY_MEAN,
         "texts": {key[7:]: text for key, text in words.texts.items() if key.startswith("zigzag.")},
         "percent": words.texts["page.percent"],
@@ -176,13 +193,27 @@ def _stories(words: Words) -> dict[str, Any]:
             words(f"zigzag.story_{name}"),
             race.shifted.reached,
             race.centered.reached,
-            words.times(race.slowdown or float("nan")),
+            _slowdown(race, words),
             words.percent(race.shifted.same_sign),
             words.percent(race.shifted.turns),
             f"{race.shifted.path_ratio:.2f}",
         ]
         for name, race in told
     ]
-    table = gathering.Table(words("zigzag.still_caption"), heads, rows)
+    caption = words("zigzag.still_caption", sds=number(neuron.STORY_MEAN / _POINT_STD, 3))
+    table = gathering.Table(caption, heads, rows)
     note = words("zigzag.still_note", predicted=words.times(told[0][1].predicted))
     return {"table": table, "note": note}
+
+
+def _slowdown(race: neuron.Race, words: Words) -> str:
+    """How many times as many updates; of few updates no ratio, which would look finer than it is.
+
+    The script does the same.
+    """
+    first, second = race.shifted.reached, race.centered.reached
+    if race.slowdown is None or second is None:
+        return words.plain("zigzag.none")
+    if second < neuron.FEW:
+        return words.plain("zigzag.few", a=first, b=second)
+    return words.times(race.slowdown)

@@ -54,12 +54,13 @@ def _pictures(norm: Normalizer, words: Words) -> list[Snippet]:
     if top is None or norm.dtype == "bool":
         return []
     mean, std = _digits(norm.shift / top), _digits(norm.scale / top)
-    scaled = words.plain("paste.from_0_1")
+    scaled, gray = words.plain("paste.from_0_1"), norm.units.colors == "gray"
+    first = '\n    v2.Grayscale(),  # of Pillow images: convert("L"), as they were measured' * gray
     bottom, high = (number(v) for v in norm.units.range or (0, top))
     code = f"""import torch
 from torchvision.transforms import v2
 
-transform = v2.Compose([
+transform = v2.Compose([{first}
     v2.ToImage(),
     v2.ToDtype(torch.float32, scale=True),  # {bottom}..{high} becomes 0..1
     v2.Normalize(mean={mean}, std={std}),
@@ -72,9 +73,10 @@ transform = v2.Compose([
         "image_std": json.loads(std),
     }
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in config.items()]
-    raw = words.plain("paste.from_uint8", low=bottom, high=high)
+    raw = _raw_unit(norm, words)
+    made = words.plain("paste.from_uint8", low=bottom, high=high)
     return [
-        Snippet(words.plain("paste.torchvision"), f"{raw} → {scaled}", code),
+        Snippet(words.plain("paste.torchvision"), f"{made} → {scaled}", code),
         Snippet(words.plain("paste.huggingface"), raw, "{\n" + ",\n".join(lines) + "\n}"),
     ]
 
@@ -135,7 +137,8 @@ def _raw_unit(norm: Normalizer, words: Words) -> str:
     if norm.units.range is None:
         return words.plain("paste.from_raw")
     low, high = (number(v) for v in norm.units.range)
-    return words.plain("paste.from_uint8", low=low, high=high)
+    said = [words.plain("paste.from_gray")] if norm.units.colors == "gray" else []
+    return words.listed([*said, words.plain("paste.from_uint8", low=low, high=high)])
 
 
 def _is_channels(norm: Normalizer) -> bool:

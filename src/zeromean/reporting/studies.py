@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zeromean.convergence.wording import UNLIKE, at_one_rate, fate_of
+from zeromean.convergence.drawing import draw_study
+from zeromean.convergence.prediction import UNLIKE as SCALES
+from zeromean.convergence.wording import UNLIKE, at_one_rate, fate_of, target_of
+from zeromean.drawing import is_image
 from zeromean.reporting.charts import as_pixels, as_svg, translated
 from zeromean.reporting.gathering import Table
-from zeromean.reporting.wording import Words, count, factor_text
+from zeromean.reporting.wording import Words, count, factor_text, number
 
 if TYPE_CHECKING:
     from zeromean.convergence.results import Benchmark, Outcome, Study
+    from zeromean.profile import Profile
 
 FIGURES = ("speedups", "prediction", "rates", "zigzag")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure for a wide and for a narrow screen."""
+
+    alt: str
+    wide: Any
+    narrow: Any
 
 
 @dataclass(frozen=True)
@@ -24,20 +38,22 @@ class Story:
     said: list[Any]
     predictions: Table | None
     benchmarks: list[tuple[Table, list[Any]]]
-    figures: list[tuple[str, Any]]
+    figures: list[Chart | None]
     controls: list[Any]
     signs: Table | None
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     settings: Any = ""
     bounds: Any = ""
+    pasted: Any = ""
+    predicts_not: Any = ""
 
 
-def story(study: Study, words: Words, pairs: Any) -> Story:
+def story(study: Study, words: Words, pairs: Any, profile: Profile, kin: str) -> Story:
     """Everything that the page says about a study."""
-    settings = study.settings
+    settings, pairs = study.settings, [*pairs, *names_of(words)]
     return Story(
-        said=headline(study, words),
+        said=headline(study, words, sure=kin == "same"),
         predictions=_predictions(study, words),
         benchmarks=[_benchmark(b, study, words) for b in study.benchmarks],
         figures=_figures(study, words, pairs),
@@ -46,8 +62,10 @@ def story(study: Study, words: Words, pairs: Any) -> Story:
         left_out=[translated(text, pairs) for text in study.left_out],
         notes=[translated(text, pairs) for text in study.notes],
         bounds=_about_bounds(study, words),
+        pasted=pasted_row(profile, study, words),
+        predicts_not=words("study.predicts_not", fold=f"{SCALES:g}"),
         settings=words(
-            "study.settings",
+            "study.settings" if study.data.is_pictures else "study.settings_table",
             size=settings.size,
             n=count(settings.n),
             seeds=settings.seeds,
@@ -62,8 +80,8 @@ def _about_bounds(study: Study, words: Words) -> Any:
     return words("study.bounds") if any(outcome.bound for outcome in outcomes) else ""
 
 
-def headline(study: Study, words: Words) -> list[Any]:
-    """The sentences that a reader takes away."""
+def headline(study: Study, words: Words, *, sure: bool = True) -> list[Any]:
+    """The sentences that a reader takes away; of the reader's data where that is `sure`."""
     data = study.data
     shape = ""
     if data.is_pictures:
@@ -80,9 +98,10 @@ def headline(study: Study, words: Words) -> list[Any]:
         )
     ]
     if not data.is_pictures and data.unlike_scales >= UNLIKE:
-        said.append(words("study.scale", unlike=factor_text(data.unlike_scales)))
+        unlike = factor_text(data.unlike_scales)
+        said.append(words("study.scale", unlike=unlike, ratio=f"{data.ratio:.2f}"))
         said += _apart(study, words)
-    return said + _main(study, words)
+    return said + _main(study, words, words("study.whose_same" if sure else "study.whose_other"))
 
 
 def _apart(study: Study, words: Words) -> list[Any]:
@@ -94,16 +113,16 @@ def _apart(study: Study, words: Words) -> list[Any]:
     story = {"slower": "scale_story", "faster": "scale_center"}
     said = words(f"study.{story.get(found[keys[1]].verdict, 'scale_even')}")
     numbers = dict(zip("abc", (_updates(found[key], words) for key in keys), strict=True))
-    return [words("study.apart", target=f"{found.target:.2f}", story=said, **numbers)]
+    return [words("study.apart", target=target_of(found), story=said, **numbers)]
 
 
 def _updates(outcome: Outcome, words: Words) -> str:
     """A median number of updates, or how many were not enough for half of the seeds."""
-    text, open_end = f"{outcome.median_steps:g}", 2 * outcome.unreached >= len(outcome.steps)
-    return words.plain("study.more_than", number=text) if open_end else text
+    text = f"{outcome.median_steps:g}"
+    return words.plain("study.more_than", number=text) if outcome.median_open else text
 
 
-def _main(study: Study, words: Words) -> list[Any]:
+def _main(study: Study, words: Words, whose: Any) -> list[Any]:
     """What full-batch training showed for the main variant, whichever way it went."""
     races = {b.key: b for b in study.benchmarks}
     found = races.get("softmax_gd")
@@ -115,23 +134,73 @@ def _main(study: Study, words: Words) -> list[Any]:
         "a": _updates(outcome, words),
         "b": _updates(base, words),
         "speedup": speedup_text(outcome, words),
-        "target": f"{found.target:.3g}",
+        "target": target_of(found),
+        "whose": whose,
     }
     said = [words(f"study.{key}", **numbers)]
     if outcome.bound:
         said.append(words("study.bound"))
     if "scale_gd" in races and races["scale_gd"].target < found.target:
-        said.append(words("study.easier", target=f"{found.target:.2f}"))
+        said.append(words("study.easier", target=target_of(found)))
     if outcome.predicted is not None:
         key = "had_predicted_turned" if study.data.task == "rotation" else "had_predicted"
         predicted = words.times(outcome.predicted)
-        said.append(words(f"study.{key}", predicted=predicted, fate=_fate(outcome, words)))
+        fates = words.together([_fate(outcome, words), *_fold(study, words)])
+        said.append(words(f"study.{key}", predicted=predicted, fate=fates))
     pair = at_one_rate(found, study.main_variant)
     if pair is not None and outcome.verdict == "faster":
         said.append(words("study.one_rate", a=f"{pair[0]:g}", b=f"{pair[1]:g}"))
     if "minus_128" in found:
-        said.append(words("study.half", speedup=speedup_text(found["minus_128"], words)))
+        said.append(_half(found["minus_128"], study, words))
     return said
+
+
+def _fold(study: Study, words: Words) -> list[Any]:
+    """How far the predictions of all rows were off."""
+    fold = study.predicted_fold
+    if fold is None:
+        return []
+    rows = sum(o.predicted is not None and not o.bound
+               for o in study.benchmark("softmax_gd").outcomes)  # fmt: skip
+    low, high = map(factor_text, fold)
+    return [words("study.prediction_fold", count=rows, low=low, high=high)]
+
+
+_CLOSE = 0.25  # standard deviations between the mean and half of the range: a lucky guess
+
+
+def _half(outcome: Outcome, study: Study, words: Words) -> Any:
+    """What half of the range did, and that it did so by luck."""
+    half, data = _number_in(outcome.label), study.data
+    given = {"half": half, "mean": number(data.mean, 3)}
+    close = half and abs(float(half) - data.mean) <= _CLOSE * data.std
+    said = [words("study.half_near", **given)] if close else []
+    said.append(words("study.half", half=half, speedup=speedup_text(outcome, words)))
+    said += [] if close else [words("study.half_far", **given)]
+    return words.together([*said, words("study.half_dark")])
+
+
+def _number_in(label: str) -> str:
+    """The number that a variant's name holds."""
+    found = re.search(r"\d[\d.e+]*", label)
+    return found[0] if found else ""
+
+
+def pasted_row(profile: Profile, study: Study, words: Words) -> Any:
+    """Which row of the study is the code that the page shows; nothing where none is near."""
+    columns, pictures = profile.n_features, study.data.is_pictures
+    key, exact = "zero_mean", columns == 1
+    if is_image(profile) or (not pictures and columns == study.data.shape[0] > 1):
+        key, exact = "standardized", True
+    elif columns > 1 and not pictures:
+        return ""
+    elif columns > 1 and study.data.shape[-1] == columns:
+        key = "zero_mean_channel"
+    held = {p.variant: p.label for p in study.predictions}
+    if key not in held:
+        return ""
+    row = variant_name(key, held[key], words)
+    return words("study.pasted_is" if exact else "study.pasted_near", row=row)
 
 
 def _fate(outcome: Outcome, words: Words) -> Any:
@@ -152,7 +221,7 @@ def speedup_text(outcome: Outcome, words: Words) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{factor_text(low)} … {factor_text(high)}"
+    return f"{factor_text(low)} …\N{NO-BREAK SPACE}{factor_text(high)}"
 
 
 def _predictions(study: Study, words: Words) -> Table | None:
@@ -176,7 +245,25 @@ def _predictions(study: Study, words: Words) -> Table | None:
 
 def variant_name(key: str, label: str, words: Words) -> str:
     """A variant in the page's language; its own label where the page knows none."""
-    return str(words.texts.get(f"variant.{key}", label))
+    key = "standardized_column" if key == "standardized" and "column" in label else key
+    return str(words.texts.get(f"variant.{key}", label)).format(number=_number_in(label))
+
+
+def names_of(words: Words) -> list[list[str]]:
+    """Rules that bring the names of variants and benchmarks in figures into the page's language.
+
+    The longest come first, since some begin with others.
+    """
+    english = Words("en").texts
+    names = {english[k]: v for k, v in words.texts.items()
+             if k.startswith(("variant.", "benchmark."))}  # fmt: skip
+    rules = []
+    for name in sorted(names, key=len, reverse=True):
+        before, _, after = name.partition("{number}")
+        found = re.escape(before) + (r"(\d[\d.e+]*)" + re.escape(after)) * ("{" in name)
+        said = names[name].replace("{number}", r"\1")
+        rules.append([rf"(?<![\w(]){found}(?!\w)", said])
+    return rules if words.language != "en" else []
 
 
 def benchmark_name(benchmark: Benchmark, words: Words) -> str:
@@ -186,7 +273,7 @@ def benchmark_name(benchmark: Benchmark, words: Words) -> str:
 
 def _benchmark(benchmark: Benchmark, study: Study, words: Words) -> tuple[Table, list[Any]]:
     predicts = any(o.predicted is not None for o in benchmark.outcomes)
-    keys = ["variant", "steps", "speedup_interval", "rate", "verdict"]
+    keys = ["variant", "steps", "speedup_interval", "verdict", "rate"]
     keys += ["predicted_column"] if predicts else []
     rows = []
     for outcome in benchmark.outcomes:
@@ -195,8 +282,8 @@ def _benchmark(benchmark: Benchmark, study: Study, words: Words) -> tuple[Table,
             variant_name(outcome.variant, outcome.label, words),
             _updates(outcome, words),
             "1" if base else speedup_text(outcome, words),
-            _rate(outcome),
             words(f"study.verdict_{outcome.verdict.replace(' ', '_')}"),
+            _rate(outcome),
         ]
         if predicts:
             row.append("" if outcome.predicted is None else words.times(outcome.predicted))
@@ -204,7 +291,8 @@ def _benchmark(benchmark: Benchmark, study: Study, words: Words) -> tuple[Table,
     caption = words(
         "study.benchmark_caption",
         name=benchmark_name(benchmark, words),
-        target=f"{benchmark.target:.3g}",
+        target=target_of(benchmark),
+        most=benchmark.max_steps,
     )
     heads = [words.plain(f"study.{key}") for key in keys]
     return Table(caption, heads, rows), _remarks(benchmark, study, predicts, words)
@@ -213,7 +301,7 @@ def _benchmark(benchmark: Benchmark, study: Study, words: Words) -> tuple[Table,
 def _rate(outcome: Outcome) -> str:
     """The rates of the seeds, from the smallest to the largest; † where at the grid's edge."""
     low, high = min(outcome.rates, default=math.nan), max(outcome.rates, default=math.nan)
-    text = f"{low:.2g}" if low == high else f"{low:.2g} … {high:.2g}"
+    text = f"{low:.2g}" if low == high else f"{low:.2g} …\N{NO-BREAK SPACE}{high:.2g}"
     return text + (" †" if outcome.edge else "")
 
 
@@ -224,8 +312,13 @@ def _remarks(benchmark: Benchmark, study: Study, predicts: bool, words: Words) -
     for outcome in benchmark.outcomes:
         if outcome.unreached:
             name = variant_name(outcome.variant, outcome.label, words)
-            text = words("study.unreached", count=outcome.unreached, seeds=study.settings.seeds)
-            said.append(words("study.of_row", name=name, text=text))
+            key = "lost" if _is_lost(outcome, benchmark) else "unreached"
+            seeds = len(outcome.steps)
+            given = {"count": outcome.unreached, "seeds": seeds, "most": benchmark.max_steps}
+            said.append(words("study.of_row", name=name, text=words(f"study.{key}", **given)))
+    if benchmark.identical:
+        same = [variant_name(o.variant, o.label, words) for o in benchmark.identical]
+        said.append(words("study.identical", names="; ".join(same)))
     if predicts and study.data.task == "rotation":
         said.append(words("study.predicted_turned"))
     if not predicts:
@@ -233,37 +326,46 @@ def _remarks(benchmark: Benchmark, study: Study, predicts: bool, words: Words) -
     return said
 
 
-def _figures(study: Study, words: Words, pairs: Any) -> list[tuple[str, Any]]:
-    """The study's own figures, those that it can draw."""
-    plot = getattr(study, "plot", None)
-    found = []
-    for kind in FIGURES if plot else ():
-        if not _drawable(study, kind):
-            continue
-        alt = words.plain(f"study.figure_{kind}")
-        figure = as_pixels(plot(kind))  # type: ignore[misc]
-        svg = as_svg(figure, kind[0], alt, pairs, themed=kind != "zigzag", ticks=True)
-        found.append((alt, svg))
-    return found
+def _is_lost(outcome: Outcome, benchmark: Benchmark) -> bool:
+    """Whether what did not arrive overflowed, and was not just slow."""
+    tried = {point.rate: point.tried for point in outcome.curve}
+    missed = [tried[rate][k] for k, (rate, n) in enumerate(zip(outcome.rates, outcome.steps,
+              strict=True)) if n is None and rate in tried]  # fmt: skip
+    return bool(missed) and all(n + benchmark.every <= benchmark.max_steps for n in missed)
+
+
+def _figures(study: Study, words: Words, pairs: Any) -> list[Chart | None]:
+    """The study's own figures; None for those that it cannot draw."""
+    return [_chart(study, kind, words, pairs) for kind in FIGURES]
+
+
+def _chart(study: Study, kind: str, words: Words, pairs: Any) -> Chart | None:
+    if not _drawable(study, kind):
+        return None
+    alt, drawn = words.plain(f"study.figure_{kind}"), []
+    for narrow, prefix in ((False, kind[0]), (True, f"{kind[0]}n")):
+        figure = as_pixels(draw_study(study, kind, narrow=narrow))
+        drawn.append(as_svg(figure, prefix, alt, pairs, ticks=True, fold=narrow))
+    return Chart(alt, *drawn)
 
 
 def _drawable(study: Study, kind: str) -> bool:
     """Whether a study that was cut short holds what a figure shows."""
     if kind == "zigzag":
         return study.neuron is not None
-    if kind == "prediction":
-        return any(b.key == "softmax_gd" for b in study.benchmarks)
+    if kind == "prediction":  # one dot in a large square says less than the sentence above it
+        races = [b for b in study.benchmarks if b.key == "softmax_gd"]
+        return any(sum(o.predicted is not None for o in b.outcomes) > 1 for b in races)
     return bool(study.benchmarks)
 
 
 def _controls(study: Study, words: Words) -> list[Any]:
     said = []
     if study.neuron is not None:
-        runs = sum(run.data == "x2_negated" for run in study.neuron.runs)
         difference = f"{study.neuron.mirror_difference:.1e}"
         if study.neuron.mirror_difference == 0:
             difference = "0"
-        said.append(words("study.mirror", runs=runs, difference=difference))
+        said.append(words("study.mirror", difference=difference))
     check = study.batch_norm
     if check is not None:
         said.append(

@@ -11,11 +11,13 @@ from zeromean import figures
 from zeromean.drawing import draw, value_unit
 from zeromean.measurement import measure
 from zeromean.reporting import gathering
-from zeromean.reporting.charts import as_svg, stacked
+from zeromean.reporting.charts import as_svg, narrowed, stacked
 from zeromean.reporting.wording import Words, count, silently
 from zeromean.statistics import Histogram
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from zeromean.profile import Profile
 
 _MOST_CURVES = 8
@@ -37,16 +39,17 @@ def three_times(profile: Profile, source: Any, words: Words, pairs: Any) -> dict
         alt = words.plain("distributions.alt", summary=summary)
         wide = as_svg(figure, "w", alt, pairs)
         narrow = as_svg(stacked(figure), "n", alt, pairs)
-        return {"wide": [wide], "narrow": [narrow], "note": note}
+        return {"wide": [wide], "narrow": [narrow], "note": note, "log": False}
     note = words("distributions.many" if many else "distributions.rows")
     together = -(-profile.n_features // _MOST_PLACES)
     if together > 1:
         note = words("distributions.grouped", count=count(together))
-    rows = [
-        _rows(profile, key, together, words, pairs)
-        for key in ("original", "zero_mean", "standardized")
-    ]
-    return {"wide": rows, "narrow": [], "note": note}
+    keys = ("original", "zero_mean", "standardized")
+    drawn = {key: _rows(profile, key, together) for key in keys}
+    log = any("symlog" in (f.axes[0].get_xscale(), f.axes[0].get_yscale()) for f in drawn.values())
+    wide = [_as_svg(drawn[key], key, "r", words, pairs) for key in keys]
+    narrow = [_as_svg(narrowed(drawn[key]), key, "s", words, pairs) for key in keys]
+    return {"wide": wide, "narrow": narrow, "note": note, "log": log}
 
 
 def _histograms(profile: Profile, source: Any, words: Words) -> tuple[Any, Any]:
@@ -75,7 +78,12 @@ def _histograms(profile: Profile, source: Any, words: Words) -> tuple[Any, Any]:
     )
 
 
-def _rows(profile: Profile, version: str, together: int, words: Words, pairs: Any) -> Any:
+def _as_svg(figure: Figure, version: str, prefix: str, words: Words, pairs: Any) -> Any:
+    alt = f"{words.plain(f'distributions.{version}')}: {words.plain('distributions.alt_rows')}"
+    return as_svg(figure, f"{prefix}{version[0]}", alt, pairs)
+
+
+def _rows(profile: Profile, version: str, together: int) -> Figure:
     """Every feature, or a few neighbors together: the range, ± 1 std and the mean."""
     mean, std, low, high = (
         np.ravel(np.asarray(v, np.float64))
@@ -98,5 +106,4 @@ def _rows(profile: Profile, version: str, together: int, words: Words, pairs: An
     )
     if together > 1:
         figure.axes[0].xaxis.set_major_formatter(lambda place, _: f"{place * together:,.0f}")
-    alt = f"{words.plain(f'distributions.{version}')}: {words.plain('distributions.alt_rows')}"
-    return as_svg(figure, f"r{version[0]}", alt, pairs)
+    return figure

@@ -43,12 +43,19 @@ class Words:
         return str(self.texts[key]).format(**values)
 
     def percent(self, share: float) -> str:
-        """A share as a whole percentage."""
-        return self.plain("page.percent", number=f"{100 * share:.0f}")
+        """A share as a whole percentage; a small one with a digit more, never as nothing."""
+        text = f"{100 * share:.0f}" if share >= 0.01 or share == 0 else f"{100 * share:.1g}"
+        return self.plain("page.percent", number=text)
 
     def times(self, factor: float) -> str:
         """A factor with three digits."""
         return self.plain("page.times", number=factor_text(factor))
+
+    def together(self, sentences: Iterable[Any]) -> Any:
+        """Sentences one after the other, as HTML."""
+        from markupsafe import Markup
+
+        return Markup("" if self.language == "zh" else " ").join(sentences)
 
     def listed(self, names: Iterable[str], most: int = 8) -> str:
         """Names in a row, at most a few."""

@@ -53,6 +53,7 @@
     };
     if (a.reached === null && b.reached === null) return say("say_both_lost", values);
     if (Math.abs(state.mean) < 0.005 && a.reached !== null) return say("say_zero", values);
+    if (state.same && a.reached === null) return say(state.factor > 1 ? "say_same_lost" : "say_lost", values);
     if (state.same) {
       if (race.best[1] < 1.5 * race.best[0]) return say("say_same_even", values);
       const late = b.reached === null || (a.reached !== null && b.reached >= a.reached);
@@ -61,10 +62,27 @@
     if (a.reached === null) return say("say_lost", values);
     if (state.factor <= 0.6 && numbers.turns < 0.15 && a.reached > 1.3 * b.reached) return say("say_timid", values);
     if (state.flip) return say(numbers.sameSign < 0.3 ? "say_flip" : "say_flip_some", values);
-    if (state.batch === 1) return say(oneSign() ? "say_single_all" : "say_single", values);
-    if (state.batch === 8) return say("say_batch", values);
-    if (a.reached < 1.5 * b.reached) return say("say_small", values);
-    return say(numbers.sameSign >= 0.7 && numbers.turns >= 0.5 ? "say_zigzag" : "say_drift", values);
+    const shared = numbers.sameSign >= 0.6 ? say("not_the_cause", values) : "";
+    if (state.batch === 1) return oneSign() ? say("say_single_all", values) : say("say_single", values) + shared;
+    if (state.batch === 8) return say("say_batch", values) + shared;
+    if (isSmall()) return say("say_small", values);
+    return say(numbers.sameSign >= 0.7 && numbers.turns >= 0.5 ? "say_zigzag" : "say_drift", values) + shared;
+  }
+
+  /* Whether the mean is too near zero for a story: nothing predicted, nothing gained by the rate. */
+  function isSmall() {
+    const [a, b] = race.runs, [la, lb] = race.lambda;
+    return la < 1.3 * lb || race.best[0] === race.best[1] || a.reached < 1.5 * b.reached;
+  }
+
+  /* The sentence; where the slider stands at the reader's own mean, with whose points these are. */
+  const told = () =>
+    sentence() + (state.mean === config.mean && config.mean !== 0 ? say("made_up", { points: neuron.POINTS }) : "");
+
+  /* Of few updates no ratio: it would look finer than it is. */
+  function slowdown(a, b) {
+    if (a.reached === null || b.reached === null) return words.none;
+    return b.reached < config.few ? say("few", { a: a.reached, b: b.reached }) : times(a.reached / b.reached);
   }
 
   /* ---------- the table and the controls ---------- */
@@ -74,15 +92,20 @@
     if (node.textContent !== text) node.textContent = text;
   }
 
+  /* λ₁ predicts a race at best rates, of all points at once, and no other. */
+  function predicted() {
+    if (state.batch !== 0) return words.full_only;
+    return state.same ? words.own_rates : times(race.lambda[0] / race.lambda[1]);
+  }
+
   function tell() {
     const [a, b] = race.runs, [la, lb] = race.lambda;
     const full = state.batch === 0;
-    const few = race.runs.map((run) => run.reached !== null && run.reached < 5); // shares of nothing
-    const ratio = a.reached !== null && b.reached !== null ? times(a.reached / b.reached) : words.none;
+    const few = race.runs.map((run) => run.reached !== null && run.reached < config.few); // shares of nothing
     const rows = {
       updates: [updates(a), updates(b)],
-      slowdown: [ratio, "1"],
-      predicted: [full ? times(la / lb) : words.full_only, full ? "1" : words.none],
+      slowdown: [slowdown(a, b), "1"],
+      predicted: [predicted(), full && !state.same ? "1" : words.none],
       lambda: [digits(la), digits(lb)],
       best: race.best.map(digits), used: race.used.map(digits),
       same: race.numbers.map((n, k) => (few[k] ? words.none : percent(n.sameSign))),
@@ -90,8 +113,8 @@
       path: race.numbers.map((n) => digits(n.pathRatio)),
     };
     for (const [key, cells] of Object.entries(rows)) cells.forEach((text, k) => put(`race-${key}-${k}`, text));
-    put("race-sentence", sentence());
-    put("race-loss-caption", words[full ? "loss_caption_predicted" : "loss_caption"]);
+    put("race-sentence", told());
+    put("race-loss-caption", words[full && !state.same ? "loss_caption_predicted" : "loss_caption"]);
     const mean = minus(state.mean.toFixed(2));
     put("race-mean-value", say("mean_value", { mean, sds: minus((state.mean / config.std).toFixed(2)) }));
     put("race-factor-value", say("factor_value", { factor: state.factor.toFixed(2) }));
@@ -126,7 +149,7 @@
 
   function drawData() {
     const { pen, width } = painting.sheet($("race-data"), 1, colors.font), end = 4.3;
-    const at = (v) => (width * (v + end)) / (2 * end), radius = Math.max(1.2, width / 130);
+    const at = (v) => (width * (v + end)) / (2 * end), radius = Math.max(1.7, width / 95);
     pen.strokeStyle = colors.line;
     pen.beginPath();
     pen.moveTo(at(0), 0); pen.lineTo(at(0), width); pen.moveTo(0, at(0)); pen.lineTo(width, at(0));
@@ -136,7 +159,7 @@
     pen.fillText("x₂", at(0) + 5, 13);
     for (const [side, color] of [[race.sides[1], colors.centered], [race.sides[0], colors.shifted]]) {
       pen.strokeStyle = pen.fillStyle = color;
-      pen.lineWidth = 0.8;
+      pen.lineWidth = 1;
       for (let i = 0; i < neuron.POINTS; i++) {
         pen.beginPath();
         pen.arc(at(side.x1[i]), at(-side.x2[i]), radius, 0, 7);
@@ -193,9 +216,10 @@
     pen.stroke();
   }
 
+  const SUPERS = ["⁻⁵", "⁻⁴", "⁻³", "⁻²", "⁻¹", "⁰", "¹"];
   function drawLoss() {
     const { pen, width, height } = painting.sheet($("race-loss"), 1, colors.font);
-    const box = { left: 44, right: width - 10, top: 12, bottom: height - 34 };
+    const box = { left: 44, right: width - 10, top: 28, bottom: height - 48 };
     const high = 1, low = -5, span = race.shown;
     const x = (t) => box.left + ((box.right - box.left) * t) / span;
     const y = (v) => box.top + ((high - Math.log10(Math.max(v, 1e-9))) / (high - low)) * (box.bottom - box.top);
@@ -208,13 +232,15 @@
       pen.moveTo(box.left, y(10 ** power)); pen.lineTo(box.right, y(10 ** power));
       pen.stroke();
       pen.fillStyle = colors.soft;
-      pen.fillText(power >= -3 ? `${10 ** power}` : `10${power === -4 ? "⁻⁴" : "⁻⁵"}`, box.left - 6, y(10 ** power));
+      pen.fillText(`10${SUPERS[power - low]}`, box.left - 6, y(10 ** power));
     }
     pen.textAlign = "center";
     pen.textBaseline = "top";
     const step = [1, 2, 5, 10, 20, 50, 100, 200].find((s) => span / s <= 6);
     for (let t = 0; t <= span; t += step) pen.fillText(`${t}`, x(t), box.bottom + 6);
+    pen.fillText(words.updates_axis, (box.left + box.right) / 2, box.bottom + 24);
     pen.textAlign = "left";
+    pen.fillText(words.loss_axis, 8, 6);
     pen.textBaseline = "alphabetic";
     const target = neuron.TARGET * race.runs[0].excess[0];
     painting.rule(pen, colors.ink, [6, 4], [box.left, y(target)], [box.right, y(target)]);
