@@ -47,6 +47,13 @@ def of(dtype, n_channels=3):
     return (values if values is not None else R.normal(5, 2, (6, 4, 5, n_channels))).astype(dtype)
 
 
+def ranged(top):
+    """Zero mean of floats from 0 to a top, or of who knows what."""
+    data = (PICTURES / 255 * (top or 1)).astype(np.float32)
+    limits = {} if top is None else {"range": (0, top)}
+    return zm.zero_mean(zm.measure(data, "n h w c -> c", channels="RGB", **limits))
+
+
 def is_right(made, bound):
     assert made.verification is not None, made.unverified
     assert made.verification.ok
@@ -399,6 +406,60 @@ def test_opencv_code_resizes_and_reads_a_file(tmp_path):
     np.testing.assert_allclose(blob[0, :, 0, 0], norm(pure).ravel(), rtol=1e-6)
 
 
+def reading(made):
+    """The call of imread that a file names, and what it says of the result."""
+    said = re.search(r"To read it: (.*)\.$", made.text, re.MULTILINE)
+    assert made.notes == ((said[1],) if said else ())
+    whole = said[1] if said else made.expects.rpartition("; ")[2]
+    call, _, rest = whole.partition(" gives ")
+    return call, rest
+
+
+@pytest.mark.parametrize("target", ["opencv", "opencv-params"])
+@pytest.mark.parametrize(
+    ("stored", "norm", "says"),
+    [
+        ((np.uint8, 3), rgb(recipe=zm.zero_mean), "that"),
+        ((np.uint8, 4), rgb(of("uint8", 4), channels="RGBA", recipe=zm.zero_mean), "that of "),
+        ((np.uint16, 3), rgb(of("uint16"), recipe=zm.zero_mean), "that of files of 16 bits"),
+        ((np.uint16, 4), rgb(of("uint16", 4), channels="RGBA", recipe=zm.zero_mean), "that of "),
+        ((np.uint8, 3), ranged(1), "uint8 0..255: divide it by 255"),
+        ((np.uint8, 3), ranged(255), "that, as uint8"),
+        ((np.uint8, 3), ranged(None), "uint8 0..255: bring it to these units"),
+    ],
+)
+def test_opencv_says_how_to_read_such_a_picture(target, stored, norm, says, tmp_path):
+    """Run with OpenCV: what imread gives by that call has the dtype and the channels it says."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    dtype, n_channels = stored
+    picture = np.random.default_rng(0).integers(0, 256, (5, 6, n_channels)).astype(dtype)
+    picture *= dtype(257 if dtype == np.uint16 else 1)
+    assert cv2.imwrite(str(tmp_path / "file.png"), picture)
+    call, rest = reading(zm.export(norm, target))
+    assert rest.startswith(says)
+    if "(" not in call:
+        call += "(file)"
+    read = eval(call, {"cv2": cv2, "file": str(tmp_path / "file.png")})
+    np.testing.assert_array_equal(read, picture)
+    assert (read.dtype == np.uint8) == (stored[0] == np.uint8)
+
+
+def test_opencv_promises_no_imread_of_other_orders():
+    made = zm.export(rgb(recipe=zm.zero_mean), "opencv", channels="RGB")
+    assert "imread" not in made.text
+
+
+def test_opencv_points_to_what_holds_whitening_and_tables():
+    """The targets that its refusals name do carry them."""
+    zca = zm.whiten(zm.measure(PICTURES, "n h w c -> c", covariance=True), "zca")
+    table = zm.standardize(zm.measure(PICTURES.reshape(len(PICTURES), -1)[:, :5], "n d -> d"))
+    for norm in (zca, table):
+        with pytest.raises(zm.PatternError, match="export to onnx, torch or numpy") as refusal:
+            zm.export(norm, "opencv-params")
+        for name in re.findall(r"onnx|torch|numpy", str(refusal.value).rpartition("export to")[2]):
+            assert zm.export(norm, name, verify=False).content
+
+
 def test_one_scale_for_three_is_refused_with_its_error():
     norm = rgb()
     with pytest.raises(zm.UnitError, match="one scale for each channel") as caught:
@@ -435,7 +496,7 @@ def test_one_scale_for_three_is_refused_with_its_error():
             lambda: zm.whiten(zm.measure(PICTURES, "n h w c -> c", covariance=True), "zca"),
             {},
             zm.PatternError,
-            "export to openvino, onnx, torch or numpy",
+            "export to onnx, torch or numpy",
         ),
         (lambda: zm.standardize(zm.measure(TABLE)), {}, zm.PatternError, "takes pictures"),
         (

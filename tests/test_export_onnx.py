@@ -132,18 +132,83 @@ def test_the_verification_notices_wrong_numbers(monkeypatch):
     assert not export(norm_of(), "onnx", model=net()).verification.ok
 
 
-def test_another_channel_order():
+def test_another_channel_order_alone():
     norm = norm_of(channels="RGB")
-    for model in (None, net()):
-        made = export(norm, "onnx", channels="BGR", model=model)
-        assert made.verification.ok
-        assert made.expects.startswith("uint8 0..255, BGR, axes")
-        name = "raw" if model is None else "image"
-        y = run(made.content, **{name: np.ascontiguousarray(RAW[..., ::-1])})
-        wanted = norm(RAW)[..., ::-1]
-        assert np.abs(y - (wanted if model is None else first(wanted))).max() < 1e-6
+    made = export(norm, "onnx", channels="BGR")
+    assert made.verification.ok
+    assert made.expects.startswith("uint8 0..255, BGR, axes")
+    y = run(made.content, raw=np.ascontiguousarray(RAW[..., ::-1]))
+    assert np.abs(y - norm(RAW)[..., ::-1]).max() < 1e-6
     with pytest.raises(zm.PatternError, match="whitening mixes channels"):
         export(norm_of(recipe="zca", channels="RGB"), "onnx", channels="BGR")
+
+
+def mixing_net(kind="float"):
+    """Tells channels apart: each output has weights of its own for red, green and blue."""
+    values = ", ".join(f"{v}" for v in (1, 2, 4, -1, 0.5, 3))
+    return parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        net ({kind}[n, 3, h, w] image) => ({kind}[n, 2, h, w] y)
+        <{kind}[2, 3, 1, 1] W = {{{values}}}> {{ y = Conv (image, W) }}"""
+    )
+
+
+@pytest.mark.parametrize("layout", [None, "hwc", "chw"])
+@pytest.mark.parametrize("pattern", ["n h w c -> c", "n h w c -> h w c", "n h w c ->"])
+def test_bgr_pictures_for_a_model_of_rgb(pattern, layout):
+    """The channels of the pictures are not those of the model: it gets what it was trained on."""
+    norm = norm_of(pattern=pattern, channels="RGB")
+    options = {"model_layout": "chw"} if pattern.endswith("->") else {}
+    made = export(norm, "onnx", model=mixing_net(), channels="BGR", layout=layout, **options)
+    assert made.verification.ok, made
+    assert made.expects.startswith("uint8 0..255, BGR, axes")
+    assert made.notes == ("the model is given RGB, the order that was measured: swapped inside",)
+    bgr = np.ascontiguousarray(RAW[..., ::-1])
+    y = run(made.content, image=first(bgr) if layout == "chw" else bgr)
+    wanted = run(mixing_net().SerializeToString(), image=first(norm(RAW)))
+    assert np.abs(y - wanted).max() < 1e-5
+
+
+def test_bgr_pictures_for_a_model_of_float16():
+    """The swap stands behind the cast; what is judged is in float32 all the same."""
+    norm = norm_of(channels="RGB")
+    made = export(norm, "onnx", model=net("float16"), channels="BGR")
+    assert made.verification.ok, made
+    assert len(made.notes) == 2
+    y = run(made.content, image=np.ascontiguousarray(RAW[..., ::-1]))
+    assert np.abs(y - first(norm(RAW))).max() < 2e-3
+
+
+def test_an_order_that_is_only_said_swaps_nothing():
+    norm = norm_of()
+    made = export(norm, "onnx", model=mixing_net(), channels="BGR")
+    assert made.verification.ok
+    assert made.notes == ()
+    wanted = run(mixing_net().SerializeToString(), image=first(norm(RAW)))
+    assert np.abs(run(made.content, image=RAW) - wanted).max() < 1e-5
+
+
+def test_a_forced_export_says_so():
+    own = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[n, 3, h, w] image) => (float[n, 3, h, w] y)
+        <float m = {128}, float s = {64}>
+        { d = Sub (image, m)
+          q = Div (d, s)
+          y = MaxPool <kernel_shape = [1, 1]> (q) }"""
+    )
+    with pytest.raises(zm.UnitError, match=r"model model.onnx`; pass force=True \(--force\)"):
+        export(norm_of(), "onnx", model=own)
+    made = export(norm_of(), "onnx", model=own, force=True)
+    assert made.notes == (
+        "normalized twice, as it was forced: the model itself does more to its input "
+        "(Sub, Div before MaxPool)",
+    )
+    assert export(norm_of(), "onnx", model=net(), force=True).notes == ()
+    floats = norm_of((RAW / 255).astype(np.float32))
+    once = export(floats, "onnx", model=net())
+    again = export(floats, "onnx", model=once.value, force=True)
+    assert "(standardize, which zeromean has put in front)" in again.notes[0]
 
 
 def test_refusals():
@@ -187,7 +252,7 @@ def test_options_of_the_model_reach_it():
     """Twice normalized when forced; the layout and the input that were named."""
     norm = norm_of()
     once = export(norm, "onnx", model=net())
-    with pytest.raises(zm.UnitError, match="force=True"):
+    with pytest.raises(zm.UnitError, match=r"force=True \(--force\)"):
         export(norm, "onnx", model=once.value)
     two = parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>

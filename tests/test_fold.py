@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import small_network
 import zeromean as zm
 from strategies import seeds
-from zeromean.first_layer import Columns, bound_of, compared, correction_map, rounded
+from zeromean.first_layer import Columns, allowed, compared, correction_map, rounded
 from zeromean.normalizer import Normalizer
 from zeromean.pattern import Pattern
 from zeromean.provenance import Units
@@ -167,7 +167,9 @@ def test_compared_sees_what_differs():
     assert compared([(nan, nan), (one, one), (inf, inf)]) == (0.0, 1.0)
     assert compared([(one, nan)])[0] == compared([(inf, one)])[0] == np.inf
     assert compared([(one, one + 0.5)]) == (0.5, 1.0)
-    assert bound_of(2.0, 16, 24) == 2.0 * 256 * 4 * 2**-24
+    assert allowed(2.0, 0.0, (16, 24)) == 2.0 * 4 * 4 * 2**-24
+    assert allowed(2.0, 1e-5, (16, 24)) == 4e-5
+    assert allowed(2.0, 1.0, (16, 24)) == 2.0 * 256 * 4 * 2**-24
 
 
 # ---------------------------------------------------------------- layers, in float64
@@ -713,6 +715,101 @@ def test_options_are_checked():
     unit = colors(dtype="float32", units=Units.of("float32", range_=(0, 1)))
     with pytest.raises(zm.UnitError, match=r"uint8 data is 0\.\.255"):
         fold(small(), unit, input="uint8")
+
+
+def test_uint8_of_unknown_floats_is_a_question():
+    for dtype in ("float32", "int64"):
+        unknown = colors(dtype=dtype, units=Units())
+        with pytest.raises(zm.UnitError, match=rf"the range of the {dtype} data .* is not known"):
+            fold(small(), unknown, input="uint8")
+    fold(small(), colors(units=Units()), input="uint8")
+
+
+def test_floats_of_0_to_255_fold_into_a_module_of_bytes():
+    norm = colors(dtype="float32", units=Units.of("float32", "RGB", range_=(0, 255)))
+    model, x = small(), raw(2, 3, 8, 8)
+    folded = fold(model, norm, input="uint8")
+    assert folded.folding.fits
+    assert gap(folded(x.to(torch.uint8)), behind(model, norm, x.float())) < 1e-4
+
+
+def test_a_folded_module_says_what_it_expects():
+    norm = colors(units=Units.of("uint8", "RGB"))
+    folded = fold(small(), norm, input="uint8")
+    assert folded.folding.expects == "uint8 0..255, RGB, axes (n, c, h, w)"
+    assert "uint8 0..255, RGB" in repr(folded)
+    assert fold(small().double(), norm).folding.expects == "float64 0..255, RGB, axes (n, c, h, w)"
+
+
+@pytest.mark.parametrize("build", [small, lambda: nn.Conv2d(3, 4, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_folded_module_refuses_other_units(build, dtype):
+    """Floats of 0..1 for 0..255, which it would take without a word."""
+    folded, x = fold(build().to(dtype), colors()), raw(2, 3, 8, 8).to(dtype)
+    assert folded(x).isfinite().all()
+    with pytest.raises(zm.UnitError, match=r"looks like 0\.\.1.*multiply the data by 255"):
+        folded(x / 255)
+    with pytest.raises(zm.UnitError, match="bring the data to that range first"):
+        folded(x * 257)
+    assert fold(build().to(dtype), colors(), check_units=False)(x / 255).isfinite().all()
+    assert zm.fold(build().to(dtype), colors(), check_units=False)(x / 255).isfinite().all()
+
+
+def test_a_module_of_bytes_refuses_anything_else():
+    folded, x = fold(small(), colors(), input="uint8"), raw(2, 3, 8, 8)
+    assert folded(x.to(torch.uint8)).isfinite().all()
+    for wrong in (x.float() / 255, x.float(), x.to(torch.int64)):
+        with pytest.raises(zm.UnitError, match=r"expects uint8 0\.\.255.*given torch\."):
+            folded(wrong)
+
+
+class Masked(nn.Module):
+    """The raw data is the second argument; the first one is not used any more."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, mask, picture):
+        return self.conv(picture)
+
+
+def test_the_argument_that_is_raw_is_looked_at():
+    folded, x = fold(Masked(), colors(), verify=False), raw(2, 3, 8, 8).float()
+    mask = torch.rand(1)
+    assert folded(mask, x).shape == folded(mask, picture=x).shape == (2, 4, 8, 8)
+    for call in (lambda: folded(mask, x / 255), lambda: folded(mask=mask, picture=x / 255)):
+        with pytest.raises(zm.UnitError, match="multiply the data by 255"):
+            call()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("input", ["float", "uint8"])
+def test_units_are_not_looked_at_while_recording(input):
+    """Exporting, tracing and compiling see no values."""
+    folded = fold(small(), colors(), input=input)
+    x = raw(2, 3, 8, 8).to(torch.uint8 if input == "uint8" else torch.float32)
+    program = torch.export.export(folded, (x,))
+    assert gap(program.module()(x), folded(x)) < 1e-5
+    assert gap(torch.jit.trace(folded, (x,))(x), folded(x)) < 1e-5
+    plain = nn.Sequential(fold(nn.Sequential(nn.Conv2d(3, 4, 3)), colors(), input=input))
+    assert gap(torch.fx.symbolic_trace(plain)(x), plain(x)) < 1e-5
+    compiled = torch.compile(folded, backend="eager", fullgraph=True)
+    assert gap(compiled(x), folded(x)) < 1e-5
+    copied = copy.deepcopy(folded)
+    assert gap(copied(x), folded(x)) == 0
+
+
+def test_the_top_of_the_range_may_be_rounded():
+    """65535 is 65536 in bfloat16: as near as it can be, and no other unit."""
+    norm = colors(dtype="uint16", units=Units.of("uint16"), shift=np.full(3, 3e4), scale=[9e3] * 3)
+    folded = fold(small().bfloat16(), norm)
+    assert folded.folding.fits
+    x = torch.tensor([0.0, 65535.0]).bfloat16().repeat(1, 3, 8, 4)
+    assert folded(x).isfinite().all()
+    with pytest.raises(zm.UnitError):
+        folded(x * 2)
 
 
 def test_a_named_layer_needs_no_trace():

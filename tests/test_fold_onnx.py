@@ -641,7 +641,7 @@ def command(*words):
 
 
 def test_the_command(tmp_path):
-    """A profile and a method; two lines of figures; uint8 in."""
+    """A profile and a method; three lines of what it is; uint8 in."""
     pictures = np.random.default_rng(0).integers(0, 200, (20, 9, 8, 3)).astype(np.uint8)
     zm.measure(pictures, "n h w c -> c").save(tmp_path / "train.json")
     onnx.save(single(), tmp_path / "model.onnx")
@@ -652,7 +652,11 @@ def test_the_command(tmp_path):
         *("--method", "standardize", "--uint8", "-o", out),
     )
     assert result.exit_code == 0, result.output
-    first, second = result.stdout.splitlines()
+    first, expects, second = result.stdout.splitlines()
+    assert expects == (
+        "expects uint8 0..255, channels in the order that was measured, axes (n, c, h, w), "
+        "as input 'x'"
+    )
     assert first.startswith("standardize (0..255) is in Conv 'first'; the border padded with ")
     assert "ONNX Runtime: outputs differ by at most" in second
     norm = zm.standardize(zm.measure(pictures, "n h w c -> c"))
@@ -685,6 +689,67 @@ def test_the_command_refuses(tmp_path):
         result = command(model, numbers, *words)
         assert result.exit_code == 2
         assert said in result.output
+
+
+def test_the_command_asks_for_units(tmp_path):
+    """uint8 is 0..255, and floats of unknown range may be anything."""
+    pictures = np.random.default_rng(0).random((20, 9, 8, 3), dtype=np.float32)
+    zm.measure(pictures, "n h w c -> c").save(tmp_path / "floats.json")
+    onnx.save(single(), tmp_path / "model.onnx")
+    words = [tmp_path / "model.onnx", tmp_path / "floats.json", "-o", tmp_path / "folded.onnx"]
+    result = command(*words, "--uint8")
+    assert result.exit_code == 2
+    assert "the range of the float32 data that the normalizer was measured on is not" in (
+        result.output
+    )
+    assert "--range 0 255" in result.output
+    result = command(*words)
+    assert result.exit_code == 0, result.output
+    assert "expects float32 in the units of the measured data" in result.stdout
+
+
+def test_floats_of_0_to_255_fold_into_a_model_of_bytes():
+    """Probes are whole numbers where the model takes integers, whatever was measured."""
+    norm = normalizer(dtype="float32", units=Units.of("float32", "RGB", range_=(0, 255)))
+    folded, record = fold_model(single(), norm, input="uint8")
+    assert record.fits, record.sentence()
+    x = raw(2, 3, 9, 8)
+    expected = run(single(), normalized(norm, x, "chw"))
+    assert np.abs(run(folded, x.astype(np.uint8)) - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("text", ["n h w c -> c", "n c h w -> c", "... c -> c", "n h w c ->"])
+def test_a_folded_model_says_what_it_expects(text):
+    kept = () if text.endswith("->") else (3,)
+    norm = normalizer(text, kept, units=Units.of("uint8", "RGB"))
+    for kind, dtype in (("uint8", "uint8"), ("float", "float32")):
+        layout = "chw" if text.startswith("...") else None
+        model, record = fold_model(single(), norm, input=kind, layout=layout)
+        names = {"...": "axis0, c, axis1, axis2"}.get(text[:3], "n, c, h, w")
+        names = "n, h, w, c" if text.endswith("->") else names
+        said = f"{dtype} 0..255, RGB, axes ({names})"
+        assert record.expects == f"{said}, as input 'x'"
+        assert model.graph.input[0].doc_string == f"raw {said}; normalized by the first layer"
+
+
+def test_refusals_name_both_spellings():
+    norm = normalizer()
+    folded, _ = fold_model(single(), norm)
+    opened = conv((3, None, None), pads=[1, 1, 1, 1])
+    for model, options, said in (
+        (folded, {}, r"zeromean check norm.json --model model.onnx"),
+        (opened, {"border": "map"}, r"\(--shape 3,224,224\).*\(--border pad\)"),
+        (single(), {"input": "uint8"}, r"without input='uint8' or --uint8"),
+    ):
+        given = normalizer(dtype="float32", units=Units()) if "input" in options else norm
+        with pytest.raises(zm.ZeromeanError, match=said):
+            fold_model(model, given, **options)
+
+
+def test_what_rounding_explains_is_little():
+    """The figure is measured, and within reach of the difference: a check that can fail."""
+    _, record = fold_model(single(), normalizer())
+    assert record.difference < record.bound < 150 * 2**-24 * record.largest
 
 
 def test_the_record_is_readable():

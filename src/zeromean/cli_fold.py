@@ -81,8 +81,8 @@ def fold(
         click.get_current_context().exit(_DIFFERS)
     write_model(folded, output)
     if not quiet:
-        click.echo(record.headline())
-        click.echo(record.sentence())
+        for line in record.lines:
+            click.echo(line)
     say_written([output], quiet)
 
 

@@ -25,6 +25,7 @@ def fold(
     name: str | None = None,
     layer: str | None = None,
     verify: bool = True,
+    check_units: bool = True,
 ) -> Any:
     """A copy of a model that takes raw data: the normalizer is in its first layer's weights.
 
@@ -52,13 +53,16 @@ def fold(
         zero are padded in front. "map": raw zeros are padded, and each place of the output has its
         own bias, for inputs of one size.
     input : {"float", "uint8"}
-        "uint8": the copy takes integers and casts them first.
+        "uint8": the copy takes integers and casts them first; a module then refuses others.
     name : str, optional
         Of an ONNX model's input, where it has several.
     layer : str, optional
         Of a module's first layer, where the module cannot be traced; see `zeromean.torch.fold`.
     verify : bool
         Compare both on probes: raw data in the normalizer's range, its ends included.
+    check_units : bool
+        Of a module: let the copy refuse data that is visibly on another scale than what was
+        measured; see `zeromean.torch.fold`.
 
     Returns
     -------
@@ -71,6 +75,9 @@ def fold(
         are shared; when more than rounding sets the results apart.
     PatternError
         When the normalizer's numbers do not fit the layer's inputs.
+    UnitError
+        For uint8 input, when the normalizer was measured on something else than 0..255, or when
+        that is not known.
     SourceError
         When there is no such file.
 
@@ -106,7 +113,7 @@ def fold(
             )
         from zeromean.torch import fold as fold_module
 
-        return fold_module(model, norm, layer=layer, **options)
+        return fold_module(model, norm, layer=layer, check_units=check_units, **options)
     if layer is not None:
         raise PatternError("layer is for modules; in an ONNX model the first layer is found")
     from zeromean.graphs.folding import fold_model

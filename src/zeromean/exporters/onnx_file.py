@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from zeromean.errors import PatternError
 from zeromean.exporters.feeding import Fed, turned
-from zeromean.exporters.forms import expected
+from zeromean.exporters.forms import expected, form_of
 from zeromean.exporters.targets import CannotRun, Made, Order, Target
 from zeromean.graphs.building import build, planned
 from zeromean.graphs.merging import merge
@@ -48,10 +48,13 @@ class InOnnx(Fed):
         The tensor that holds normalized data, before it is cast to what a model takes.
     moved_inside : str
         The layout of that tensor.
+    restored : bool
+        Whether its channels are back in the order that was measured.
     """
 
     inner: str = ""
     moved_inside: str = ""
+    restored: bool = False
 
 
 def _make(norm: Normalizer, order: Order) -> Made:
@@ -95,6 +98,7 @@ def _alone(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any]) ->
 
 def _in_front(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any]) -> Made:
     layout = _LAYOUTS.get(order.layout or "")
+    measured = turns["carried"].units.channels  # what the model was trained on
     model = merge(
         order.model,
         norm,
@@ -102,13 +106,17 @@ def _in_front(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any])
         input_dtype=dtype,
         layout=layout,
         model_layout=_LAYOUTS.get(order.model_layout or ""),
+        channels=measured,
+        reorder=True,
         force=order.force,
     )
     held = described(model)
     assert held is not None
     placed = held[1]
     gives = ", ".join(repr(value.name) for value in model.graph.output)
-    cast = placed["takes"]
+    said = norm.units.channels
+    if measured and said != measured:
+        turns["places"], turns["restored"] = tuple(map(measured.index, said)), True
     return InOnnx(
         model_bytes(model),
         model,
@@ -116,11 +124,26 @@ def _in_front(norm: Normalizer, dtype: str, order: Order, turns: dict[str, Any])
         f"as{_typed(norm, dtype)} input {placed['input']!r}",
         f"what the model gives: {gives}",
         bound=_bound(norm, dtype, arithmetic_for(dtype)),
-        notes=() if cast == "float32" else (f"normalized data is then cast to {cast}",),
+        notes=_notes(placed, measured if turns.get("restored") else ""),
         inner=placed["normalized"],
         moved_inside=_OURS.get(placed["layout_inside"] or "", turns["layout"]),
         **turns,
     )
+
+
+def _notes(placed: dict[str, Any], restored: str) -> tuple[str, ...]:
+    """What the model is given, where that is not what one might think."""
+    notes = []
+    if restored:
+        notes.append(f"the model is given {restored}, the order that was measured: swapped inside")
+    if placed["takes"] != "float32":
+        notes.append(f"normalized data is then cast to {placed['takes']}")
+    if "already" in placed:
+        notes.append(
+            "normalized twice, as it was forced: the model itself does more to its input "
+            f"({placed['already']})"
+        )
+    return tuple(notes)
 
 
 def _expected(norm: Normalizer, axes: Axes, order: Order) -> str:
@@ -157,13 +180,23 @@ def _run(made: Made, x: _Array) -> _Array:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     if dtype.kind not in "biuf":
         raise CannotRun(f"runtimes take no {dtype} arrays from NumPy")
-    given = made.there(x).astype(dtype)
-    y = _session(model)({value.name: given})
+    raw = _with_channels(x, made) if made.restored else x
+    y = _session(model)({value.name: made.there(raw).astype(dtype)})
     if made.carried.matrix is not None and len(made.carried.matrix) != made.carried.shift.size:
         y = y.transpose(0, 2, 3, 1) if made.moved_inside == "chw" and y.ndim == 4 else y
     else:
-        y = replace(made, layout=made.moved_inside).back(y)
-    return np.asarray(y)
+        places = () if made.restored else made.places
+        y = replace(made, layout=made.moved_inside, places=places).back(y)
+    return np.asarray(y) if raw is x else y.ravel()[: x.size].reshape(x.shape)
+
+
+def _with_channels(x: _Array, made: InOnnx) -> _Array:
+    """Where one number is for all, probes with as many channels as are swapped."""
+    if form_of(made.carried).keeps != "one":
+        return x
+    n = len(made.places)
+    pixels = np.resize(x, (-(-x.size // n), 1, 1, n))
+    return pixels.transpose(0, 3, 1, 2) if made.own == "chw" else pixels
 
 
 def _up_to(model: Any, inner: str) -> Any:
@@ -171,8 +204,12 @@ def _up_to(model: Any, inner: str) -> Any:
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
     last = producers[inner]
-    if last.op_type == "Cast" and attribute(last, "to") != element_type("float32"):
-        inner = last.input[0]  # judged before it is rounded more
+    cast = producers.get(last.input[0], last) if last.op_type == "Gather" else last
+    if cast.op_type == "Cast" and attribute(cast, "to") != element_type("float32"):
+        if cast is last:
+            inner = cast.input[0]  # judged before it is rounded more
+        else:
+            last.input[0] = cast.input[0]
     kept, waiting = [], [inner]
     while waiting:
         node = producers.get(waiting.pop())

@@ -45,6 +45,7 @@ _NAMES = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
+_AS_IT_IS = "cv2.imread gives that"
 _NATIVE = ("uint8", "float32")
 
 
@@ -92,14 +93,14 @@ def found(norm: Normalizer, order: Order, title: str) -> Channels:
         to_unit=False,
         declared="" if held else order.channels,
         counts=(1, 3, 4),
-        instead="openvino, onnx, torch or numpy",
+        instead="onnx, torch or numpy",
     )
     n = len(channels)
     if n > 1 and form_of(norm).keeps != "one" and not channels.order:
         raise UnitError(
-            f"{title} is given {_HABIT[n]} pictures by cv2.imread, and the order of the measured "
+            f"{title} is usually given {_HABIT[n]} pictures, and the order of the measured "
             f"channels is not recorded: say channels={_HABIT[n][2::-1] + _HABIT[n][3:]!r} or "
-            f"channels={_HABIT[n]!r}, or measure with channels="
+            f"channels={_HABIT[n]!r} (--channels), or measure with channels="
         )
     return channels
 
@@ -164,13 +165,16 @@ def written(
     picture = given(channels, order, title)
     gray = channels.form.layout == "hw"
     expects = expected(norm, axes="h w" if gray else "h w c", order=picture or None)
-    if picture[:3] == "BGR":
-        expects += "; cv2.imread gives that"
+    read = _by_imread(norm, picture)
+    if read == _AS_IT_IS:
+        expects, read = f"{expects}; {read}", ""
     gives = _gives(channels)
     places: tuple[int, ...] = ()
     if picture != channels.order and channels.form.keeps != "one":
         places = (2, 1, 0, *range(3, len(channels)))
     head = f"{banner(norm, order.name)}\n\nExpects {expects}.\nGives {gives}.\n"
+    if read:
+        head += f"To read it: {read}.\n"
     return Fed(
         _file(norm, head + approximated(norm, channels), call).encode(),
         value,
@@ -179,10 +183,31 @@ def written(
         channels.carried,
         channels.lost,
         bound=3.5 + entering(norm) + bool(norm.offset.any()),
+        notes=(read,) if read else (),
         own=channels.form.layout,
         layout="hw" if gray else "hwc",
         places=places,
     )
+
+
+def _by_imread(norm: Normalizer, picture: str) -> str:
+    """How to read such a picture, in a phrase; empty where OpenCV is no way to it.
+
+    By itself `cv2.imread` gives uint8 in BGR: no alpha, no 16 bits, no 0..1.
+    """
+    if picture not in ("BGR", "BGRA"):
+        return ""
+    flags = "cv2.IMREAD_UNCHANGED" if picture == "BGRA" else ""
+    if norm.dtype == "uint16":
+        flags = flags or "cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH"
+        return f"cv2.imread(file, {flags}) gives that of files of 16 bits"
+    call = f"cv2.imread(file, {flags})" if flags else "cv2.imread"
+    if norm.units.range != (0, 255):
+        unit = ": divide it by 255" if norm.units.range == (0, 1) else ": bring it to these units"
+        return f"{call} gives uint8 0..255{unit}"
+    if norm.dtype != "uint8":
+        return f"{call} gives that, as uint8"
+    return f"{call} gives that of files with alpha" if flags else _AS_IT_IS
 
 
 def _gives(channels: Channels) -> str:

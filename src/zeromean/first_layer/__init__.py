@@ -21,16 +21,11 @@ from zeromean.first_layer.inputs import (
     check_options,
     chosen,
     entering,
+    expectation,
     guesses,
 )
-from zeromean.first_layer.record import (
-    MOST_PROBED,
-    SIZES,
-    Folding,
-    Probes,
-    bound_of,
-    compared,
-)
+from zeromean.first_layer.probes import MOST_PROBED, SIZES, Probes
+from zeromean.first_layer.record import Folding, Run, allowed, compared, nudge_of
 
 __all__ = [
     "MOST_PROBED",
@@ -40,13 +35,16 @@ __all__ = [
     "Folding",
     "Lengths",
     "Probes",
+    "Run",
     "Wanted",
-    "bound_of",
+    "allowed",
     "check_options",
     "chosen",
     "compared",
     "correction_map",
     "entering",
+    "expectation",
     "guesses",
+    "nudge_of",
     "rounded",
 ]

@@ -135,7 +135,7 @@ class Columns:
         if np.abs(self.matrix @ raw - wanted).max() > _SINGULAR * max(1.0, np.abs(wanted).max()):
             raise PatternError(
                 f"no raw value becomes {value:g} under this matrix, so it cannot be padded with; "
-                "fold with border='map'"
+                "fold with border='map' (--border map)"
             )
         return self._placed(self.shift + raw)
 

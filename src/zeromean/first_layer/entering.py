@@ -145,7 +145,9 @@ class Entering:
         else:
             constant = (norm.offset - norm.shift / norm.scale).ravel()
         if (self.index < 0).any():
-            raise PatternError("border='map' has no room for a Pad in front; use border='pad'")
+            raise PatternError(
+                "border='map' has no room for a Pad in front; use border='pad' (--border pad)"
+            )
         image: _Floats = constant[self.feature[self.index[0]]]
         return image
 
@@ -215,7 +217,11 @@ class Entering:
 
 def _varies(norm: Normalizer, what: str) -> str:
     one_scale = norm.matrix is None and (norm.scale == norm.scale.ravel()[0]).all()
-    mend = ", or fold shifts that vary over places with border='map'" if one_scale else ""
+    mend = (
+        ", or fold shifts that vary over places with border='map' (--border map)"
+        if one_scale
+        else ""
+    )
     return (
         f"the normalizer keeps {' '.join(norm.pattern.kept)} under the pattern '{norm.pattern}', "
         f"and these numbers vary over what {what} treats alike; measure one number for each of its "

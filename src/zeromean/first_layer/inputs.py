@@ -69,10 +69,23 @@ def check_options(norm: Normalizer, border: str, input: str) -> None:
         raise PatternError(f"border is {border!r}; choose 'pad' or 'map'")
     if input not in INPUTS:
         raise PatternError(f"input is {input!r}; choose 'float' or 'uint8'")
-    if input == "uint8" and norm.units.range not in (None, (0, 255)):
+    if input == "uint8":
+        _check_bytes(norm)
+
+
+def _check_bytes(norm: Normalizer) -> None:
+    """uint8 data means 0..255, which must be what was measured."""
+    instead = "or leave the input float (without input='uint8' or --uint8)"
+    if norm.units.range is None and norm.dtype != "uint8":
+        raise UnitError(
+            f"uint8 data is 0..255, and the range of the {norm.dtype} data that the normalizer was "
+            "measured on is not known: measure uint8 data, or with range=(0, 255) "
+            f"(--range 0 255) if that is what they are, {instead}"
+        )
+    if norm.units.range not in (None, (0, 255)):
         raise UnitError(
             f"uint8 data is 0..255, but the normalizer was measured on {norm.dtype} {norm.units}; "
-            "measure uint8 data, or leave the input float"
+            f"measure uint8 data, {instead}"
         )
 
 
@@ -162,15 +175,15 @@ def _filled(shape: list[int | None], wanted: Wanted) -> list[int]:
     if wanted.total is None or not unknown:
         return [wanted.filler if n is None else n for n in shape]
     if unknown[-1] - unknown[0] != len(unknown) - 1:
-        raise PatternError("the lengths of the model's input are not known; give shape=")
+        raise PatternError("the lengths of the model's input are not known; give shape= (--shape)")
     known = math.prod(n for n in shape if n is not None)
     first = wanted.total // known if wanted.total % known == 0 else 1
     filled = [first if axis == unknown[0] else (n or 1) for axis, n in enumerate(shape)]
     return [int(n) for n in filled]
 
 
-def _held(norm: Normalizer, layout: str, rank: int) -> list[int | None]:
-    """The lengths that the normalizer knows, by axis of the model's input."""
+def _groups(norm: Normalizer, layout: str, rank: int) -> list[tuple[str, ...]]:
+    """The axes of the model's input, by what the pattern calls them; ``...`` spelled out."""
     groups: list[tuple[str, ...]] = list(norm.pattern.axes)
     if (_ELLIPSIS,) in groups:
         place = groups.index((_ELLIPSIS,))
@@ -181,10 +194,16 @@ def _held(norm: Normalizer, layout: str, rank: int) -> list[int | None]:
             f"the model takes inputs of {rank} axes, and the pattern '{norm.pattern}' does not "
             "have as many; measure with a pattern for a batch of the model's inputs"
         )
-    kept = [n for k in norm.pattern.kept for n in (_names(groups) if k == _ELLIPSIS else [k])]
+    return [*groups[:-3], groups[-1], *groups[-3:-1]] if layout == "chw" else groups
+
+
+def _held(norm: Normalizer, layout: str, rank: int) -> list[int | None]:
+    """The lengths that the normalizer knows, by axis of the model's input."""
+    groups = _groups(norm, layout, rank)
+    spread = [group[0] for group in groups if group[0].startswith(_ELLIPSIS)]
+    spread.sort(key=lambda name: int(name.removeprefix(_ELLIPSIS)))
+    kept = [n for k in norm.pattern.kept for n in (spread if k == _ELLIPSIS else [k])]
     lengths: dict[Any, int] = dict(zip(kept, norm.kept_shape, strict=True))
-    if layout == "chw":
-        groups = [*groups[:-3], groups[-1], *groups[-3:-1]]
     sizes = {**norm.pattern.sizes, **lengths}
     return [
         math.prod(sizes[name] for name in group) if all(n in sizes for n in group) else None
@@ -192,8 +211,35 @@ def _held(norm: Normalizer, layout: str, rank: int) -> list[int | None]:
     ]
 
 
-def _names(groups: list[tuple[str, ...]]) -> list[str]:
-    return [g[0] for g in groups if g[0].startswith(_ELLIPSIS)]
+def expectation(norm: Normalizer, layout: str, rank: int, dtype: str) -> str:
+    """What a folded model must be given, in a phrase: dtype, range, channel order, axes.
+
+    Parameters
+    ----------
+    norm : Normalizer
+    layout : {"hwc", "chw"}
+    rank : int
+        How many axes the model's input has.
+    dtype : str
+        Of that input.
+
+    Examples
+    --------
+    >>> import zeromean as zm
+    >>> x = np.zeros((2, 4, 4, 3), np.uint8)
+    >>> norm = zm.zero_mean(zm.measure(x, "n h w c -> c", channels="RGB"))
+    >>> expectation(norm, "chw", 4, "float32")
+    'float32 0..255, RGB, axes (n, c, h, w)'
+    """
+    limits = norm.units.range
+    span = " in the units of the measured data" if limits is None else " {:g}..{:g}".format(*limits)
+    channels = norm.units.channels
+    if not channels and norm.pattern.kept == ("c",):
+        channels = "channels in the order that was measured"
+    names = [" ".join(group).replace(_ELLIPSIS, "axis") for group in _groups(norm, layout, rank)]
+    return ", ".join(
+        part for part in (dtype + span, channels, f"axes ({', '.join(names)})") if part
+    )
 
 
 def guesses(lengths: Lengths, channels: int | None) -> list[Lengths]:
@@ -252,7 +298,7 @@ def chosen(
     if len(found) == 2 and (vary or not _same(*(columns for _, columns in found))):
         raise PatternError(
             f"the model may take its input as the pattern '{norm.pattern}' says or with its "
-            "channels first, and the numbers differ; say layout='hwc' or layout='chw'"
+            "channels first, and the numbers differ; say layout='hwc' or layout='chw' (--layout)"
         )
     return found[-1]
 

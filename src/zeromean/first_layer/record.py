@@ -15,10 +15,12 @@ from zeromean.normalizer import Normalizer
 
 _Array = npt.NDArray[Any]
 Bound = tuple[int, int]  # terms and digits, see `bound_of`
-#: What axes of any length are tried with, one after the other, until a model takes them.
-SIZES = (32, 224, 28, 64, 96, 128, 16, 8, 299, 256, 384, 512)
-MOST_PROBED = 1 << 22  # numbers in one raw input that is only tried
+#: Of a model for normalized probes, of the folded one for raw probes, of the model for raw probes
+#: where it takes them, and of the model for nudged probes.
+Run = tuple[_Array, _Array, _Array | None, _Array]
 _ALLOWED = 256.0  # how often the layers behind may repeat or amplify what the first one rounds
+_LEAST = 4.0  # of which so many remain where nudging the input moves nothing
+_TIMES = 4.0  # how much further than nudged inputs a folded model may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class Folding:
         How the zeros of a padding were kept: "none" where there were none to keep.
     pad_values : tuple of float
         The raw values that are padded with; empty unless `border` is "pad".
+    expects : str
+        What the folded model must be given: dtype, range, channel order and axes.
     difference : float or None
         The largest difference of any output on the probes; None when not verified.
     largest : float or None
         The largest output.
     bound : float or None
-        What rounding explains; see `bound_of`.
+        What rounding explains; see `allowed`.
     verified : str
         By what, or why not.
     """
@@ -55,6 +59,7 @@ class Folding:
     layout: str
     border: str
     pad_values: tuple[float, ...] = ()
+    expects: str = ""
     difference: float | None = None
     largest: float | None = None
     bound: float | None = None
@@ -66,6 +71,11 @@ class Folding:
         units, pattern = str(norm.units), str(norm.pattern)
         values = tuple(float(v) for v in pads)
         return cls(norm.recipe, pattern, units, layer, layout, border, values)
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person must know, a sentence a line."""
+        return [self.headline(), f"expects {self.expects}", self.sentence()]
 
     @property
     def fits(self) -> bool:
@@ -112,31 +122,27 @@ class Folding:
                 f"{self.advice()}"
             )
 
-    def verified_by(
-        self, what: str, runs: Sequence[tuple[_Array, _Array, _Array | None]], bound: Bound
-    ) -> Folding:
+    def verified_by(self, what: str, runs: Sequence[Run], bound: Bound) -> Folding:
         """With the figures, if they can tell.
 
         Parameters
         ----------
         what : str
             Who ran the models.
-        runs : sequence of (ndarray, ndarray, ndarray or None)
-            Outputs of the model for normalized probes, of the folded one for raw probes, and of
-            the model for raw probes, where it takes them.
+        runs : sequence of Run
         bound : Bound
         """
         if not runs:
             return replace(self, verified="not verified: the model's outputs are no floats")
-        difference, largest = compared((a, b) for a, b, _ in runs)
-        allowed = bound_of(largest, *bound)
-        unnormalized = [(a, c) for a, _, c in runs if c is not None]
-        if unnormalized and compared(unnormalized)[0] <= allowed and difference <= allowed:
+        difference, largest = compared((run[0], run[1]) for run in runs)
+        most = allowed(largest, compared((run[0], run[3]) for run in runs)[0], bound)
+        unnormalized = [(run[0], run[2]) for run in runs if run[2] is not None]
+        if unnormalized and compared(unnormalized)[0] <= most and difference <= most:
             return replace(
                 self,
                 verified="not verified: the model gives the same for raw and for normalized probes",
             )
-        return replace(self, verified=what, difference=difference, largest=largest, bound=allowed)
+        return replace(self, verified=what, difference=difference, largest=largest, bound=most)
 
 
 def _few(values: tuple[float, ...]) -> str:
@@ -144,30 +150,55 @@ def _few(values: tuple[float, ...]) -> str:
     return text + (", ..." if len(values) > 4 else "")
 
 
-def bound_of(largest: float, terms: int, digits: int) -> float:
+def nudge_of(terms: int, digits: int) -> float:
+    """How far, relative to its terms, a sum is off by rounding: √n u, for n terms.
+
+    As a rule, that is (Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed., 2002,
+    section 2.8), with u = 2^-24 for float32.
+
+    Parameters
+    ----------
+    terms : int
+        Products in one sum of the first layer.
+    digits : int
+        Of the dtype's significand: 24 for float32, and no more are asked of float64, behind which
+        a model may go on in float32.
+
+    Examples
+    --------
+    >>> nudge_of(144, 24) == 12 * 2**-24
+    True
+    """
+    return math.sqrt(terms) * 2.0 ** -min(digits, 24)
+
+
+def allowed(largest: float, moved: float, bound: Bound) -> float:
     """How much of a difference rounding explains.
 
-    Both models round their first layer differently. The rounding errors of a sum of n products
-    grow like √n u of its size as a rule (Higham, *Accuracy and Stability of Numerical Algorithms*,
-    2nd ed., 2002, section 2.8), where u = 2^-24 for float32. The layers behind may add
-    to that and amplify it; 256 times as much is allowed for. A wrong fold is further off by
-    orders: it moves outputs by per cents.
+    Both models round their first layer differently, by √n u of what it adds up, and the layers
+    behind add to that and amplify it. By how much is seen where the model itself is run again, on
+    raw values that were nudged by as much: four times what that moves the outputs is allowed, and
+    never more than 256 √n u of the largest output, which would hide numbers that the weights
+    cannot hold. A wrong fold is further off by orders: it moves outputs by per cents.
 
     Parameters
     ----------
     largest : float
         The largest output.
-    terms : int
-        Products in one sum of the first layer.
-    digits : int
-        Of the dtype's significand: 24 for float32, and no more are asked of float64.
+    moved : float
+        How far nudged probes move any output.
+    bound : Bound
+        Terms and digits, see `nudge_of`.
 
     Examples
     --------
-    >>> round(bound_of(10.0, 147, 24), 5)
-    0.00185
+    >>> allowed(10.0, 2e-6, (144, 24))
+    2.86...e-05
+    >>> allowed(10.0, 1.0, (144, 24))
+    0.00183...
     """
-    return _ALLOWED * math.sqrt(terms) * 2.0 ** -min(digits, 24) * largest
+    rounding = nudge_of(*bound) * largest
+    return min(_ALLOWED * rounding, max(_LEAST * rounding, _TIMES * moved))
 
 
 def compared(pairs: Iterable[tuple[_Array, _Array]]) -> tuple[float, float]:
@@ -192,67 +223,3 @@ def compared(pairs: Iterable[tuple[_Array, _Array]]) -> tuple[float, float]:
         sizes = np.abs(expected)[np.isfinite(expected)]
         largest = max(largest, float(sizes.max(initial=0.0)))
     return difference, largest
-
-
-@dataclass(frozen=True, slots=True)
-class Probes:
-    """Raw inputs in a normalizer's range, its ends included.
-
-    Attributes
-    ----------
-    raw : ndarray of float64, (n, ...)
-        In the axes of the model.
-    measured : ndarray of float64, (n, ...)
-        The same in the axes of the pattern.
-    """
-
-    raw: _Array
-    measured: _Array
-
-    @classmethod
-    def of(cls, norm: Normalizer, shape: tuple[int, ...], layout: str, count: int = 4) -> Probes:
-        """Random values, and one probe each of the lowest, the highest and both in turn.
-
-        Parameters
-        ----------
-        norm : Normalizer
-        shape : tuple of int
-            Of the model's input; its first axis is not looked at.
-        layout : {"hwc", "chw"}
-        count : int
-            Of random probes.
-        """
-        rng = np.random.default_rng(20)
-        size = (count + 3, *shape[1:])
-        measured = (*size[:-3], *size[-2:], size[-3]) if layout == "chw" else size
-        values = _in_range(norm, rng, measured)
-        return cls(np.moveaxis(values, -1, -3) if layout == "chw" else values, values)
-
-    def normalized(self, norm: Normalizer, dtype: Any, layout: str) -> _Array:
-        """What the model took before, in its axes."""
-        exact: _Array = norm(self.measured, dtype=dtype)
-        moved: _Array = np.moveaxis(exact, -1, -3) if layout == "chw" else exact
-        return moved
-
-
-def _in_range(norm: Normalizer, rng: np.random.Generator, shape: tuple[int, ...]) -> _Array:
-    if norm.units.range is None:
-        return _around(norm, rng, shape)
-    low, high = norm.units.range
-    values = rng.uniform(low, high, shape)
-    if not norm.dtype.startswith(("float", "bfloat")):
-        values = np.rint(values)
-    values[-3], values[-2] = low, high
-    values[-1] = np.where(np.indices(shape[1:]).sum(axis=0) % 2, low, high)
-    return values
-
-
-def _around(norm: Normalizer, rng: np.random.Generator, shape: tuple[int, ...]) -> _Array:
-    """Values that become normal noise, where no range is known."""
-    reduced = norm.matrix is not None and norm.matrix.shape[0] != norm.matrix.shape[1]
-    if reduced:
-        spread: _Array = norm.pattern.spread(norm.shift, shape)
-        noise = rng.normal(size=shape) * float(np.abs(norm.shift).max(initial=1.0))
-        return np.add(spread, noise)
-    values: _Array = norm.invert(3 * rng.normal(size=shape), dtype="float64")
-    return np.rint(values) if norm.dtype.startswith(("int", "uint")) else values

@@ -199,7 +199,8 @@ class Reached:
         except Exception as error:  # whatever the reference raises at a shape that does not fit
             raise PatternError(
                 f"{_called(step)} does not take an input of the shape that the pattern says "
-                f"({str(error).partition(chr(10))[0]}); give shape=, the shape of one raw input"
+                f"({str(error).partition(chr(10))[0]}); give shape= (--shape), the shape of one "
+                "raw input"
             ) from error
 
     def _value(self, name: str, known: dict[str, _Array]) -> _Array:
@@ -277,12 +278,14 @@ def _check_step(walk: Walk, use: Use) -> None:
     if kind == "BatchNormalization":
         raise FormatError(
             f"{what} stands before the first layer, a normalization of its own that was trained; "
-            f"`zeromean check` shows its numbers. {_IN_FRONT.capitalize()}"
+            "`zeromean check norm.json --model model.onnx` shows its numbers. "
+            f"{_IN_FRONT.capitalize()}"
         )
     if kind in _AFFINE:
         raise FormatError(
             f"the model itself begins with {what}, which may be a normalization: folding another "
-            "in would apply two. `zeromean check` shows it; take it out first"
+            "in would apply two. `zeromean check norm.json --model model.onnx` shows it; take it "
+            "out first"
         )
     known = _MOVING | _KEEPING | _AVERAGING | _LARGEST | {"Pad"}
     if kind not in known or use.index != 0:

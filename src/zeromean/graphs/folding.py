@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from zeromean.first_layer import (
     chosen,
     correction_map,
     entering,
+    expectation,
     guesses,
     rounded,
 )
@@ -85,11 +86,20 @@ def fold_model(
     if input == "uint8":
         Editor(folded).cast_input(plan.source, plan.dtype)
     placed = {"input": plan.source, "dtype": input if input == "uint8" else plan.dtype}
+    record = _with_expectation(record, folded, plan, placed["dtype"])
     metadata.describe(folded, norm, "folded", layout=plan.layout, **placed)
     _check_result(folded, model)
     if verify:
         record = verified(record, model, folded, norm, plan.source, plan.start, plan.terms)
     return folded, record
+
+
+def _with_expectation(record: Folding, folded: Any, plan: _Plan, dtype: str) -> Folding:
+    """What the model must be given, in the record and beside its input."""
+    said = expectation(plan.norm, plan.layout, len(plan.start.shape), dtype)
+    value = next(v for v in folded.graph.input if v.name == plan.source)
+    value.doc_string = f"raw {said}; normalized by the first layer"
+    return replace(record, expects=f"{said}, as input {plan.source!r}")
 
 
 def _check_model(model: Any) -> None:
@@ -98,7 +108,7 @@ def _check_model(model: Any) -> None:
         raise FormatError(
             f"the model holds a normalizer already ({held[0].recipe}, "
             f"{held[1].get('how', 'somewhere')}), so it takes raw data; fold into the model as it "
-            "was before. `zeromean check` shows what is inside"
+            "was before. `zeromean check norm.json --model model.onnx` shows what is inside"
         )
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     if versions and versions[0] < _OLDEST:
@@ -153,7 +163,8 @@ def _plan(
     try:
         value = chosen_input(walk, name)
     except PatternError as error:  # there, the input's name is given by another option
-        raise PatternError(str(error).replace("with input=", "with name=")) from None
+        said, cut, _ = str(error).partition("with input=")
+        raise PatternError(f"{said}with name= (--input)" if cut else said) from None
     _check_input(value)
     reached = first_layer(walk, value.name)
     anywhere = border == "map" and reached.is_convolution
@@ -180,7 +191,7 @@ def _check_input(value: Any) -> None:
     if dtype_of(value) in ("uint8", "int8", "uint16", "int16"):
         raise FormatError(
             f"the model's input {value.name!r} is {dtype_of(value)}: it takes raw data as it is, "
-            "and `zeromean check` shows what it does to them"
+            "and `zeromean check norm.json --model model.onnx` shows what it does to them"
         )
     if dtype_of(value) not in ("float16", "float32", "float64"):
         raise FormatError(
@@ -236,7 +247,7 @@ def _check_width(reached: Reached, norm: Normalizer, start: Entering, state: Ent
         raise PatternError(
             f"{reached.called} has {wanted} inputs, and the normalizer's {norm.kept_shape} under "
             f"the pattern '{norm.pattern}' come to {width} (an input of shape {start.shape[1:]}); "
-            "measure data of the model's kind, or give shape="
+            "measure data of the model's kind, or give shape= (--shape)"
         )
 
 
@@ -360,7 +371,7 @@ def _rewrite_mapped(editor: Editor, plan: _Plan, pads: list[tuple[int, int]]) ->
     if plan.open:
         raise PatternError(
             "border='map' makes a map for inputs of one size, and the model takes any; give "
-            "shape=, such as shape=(3, 224, 224), or use border='pad'"
+            "shape=(3, 224, 224) (--shape 3,224,224) or another, or use border='pad' (--border pad)"
         )
     node, reached = plan.reached.layer, plan.reached
     spatial = len(pads)
@@ -402,7 +413,7 @@ def _pads_of(plan: _Plan) -> list[tuple[int, int]]:
     if plan.open and any(s != 1 for s in strides):
         raise FormatError(
             f"{plan.what} has auto_pad={mode.decode()} and a stride, so its padding depends on the "
-            "size of the input, which the model leaves open; give shape= to fix it"
+            "size of the input, which the model leaves open; give shape= (--shape) to fix it"
         )
     pairs = []
     for n, k, s, d in zip(plan.state.index.shape[-rank:], kernel, strides, dilations, strict=True):

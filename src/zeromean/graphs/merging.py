@@ -16,6 +16,7 @@ from zeromean.normalizer import Normalizer
 _OLDEST = 7  # since this opset, arithmetic broadcasts as NumPy does
 _NEWER = 13  # to which older models are converted
 _CONSTANTS_APART = 4  # since this IR version, initializers need not be inputs as well
+_LOOK = "look with `zeromean check norm.json --model model.onnx`"
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -103,6 +104,9 @@ def merge(
     raw, normalized = _put_in_front(merged, plan, inside, swap)
     layout = plan.layout_out or plan.axes.layout
     details = {"normalized": normalized, "layout_inside": layout, "takes": plan.output_dtype}
+    already = _by_itself(inside)
+    if already:
+        details["already"] = already
     tell(merged, plan, "in front", raw, rank=len(plan.axes.lengths), **details)
     return merged
 
@@ -123,6 +127,18 @@ def _recent(model: Any) -> Any:
             f"the model is of opset {version}, and cannot be converted to {_NEWER} ({error}); "
             "export it again with a newer one"
         ) from None
+
+
+def _by_itself(inside: Inside) -> str:
+    """What a model does to its input by itself, in a phrase; empty where it does nothing."""
+    if inside.held is not None:
+        held, placement = inside.held
+        return f"{held.recipe}, which zeromean has put {placement.get('how', 'somewhere')}"
+    if not inside.changes:
+        return ""
+    if inside.rescales:
+        return f"a factor of {inside.gain.flat[0]:.6g}"
+    return f"{', '.join(inside.steps)} before {inside.first or 'its output'}"
 
 
 def could_take(norm: Normalizer, value: Any, *, integers: bool = False) -> bool:
@@ -152,7 +168,7 @@ def _fits(dims: tuple[Any, ...], lengths: tuple[int | None, ...]) -> bool:
 
 def _refuse_twice(inside: Inside) -> None:
     """Not in front of a model that normalizes."""
-    again = "; pass force=True to normalize all the same"
+    again = "; pass force=True (--force) to normalize all the same"
     if inside.held is not None:
         held, placement = inside.held
         raise UnitError(
@@ -162,8 +178,8 @@ def _refuse_twice(inside: Inside) -> None:
     if "int" in inside.dtype or inside.dtype == "bool":
         raise UnitError(
             f"the model's input {inside.name!r} takes {inside.dtype}, which no normalized data is: "
-            "it seems to normalize by itself; look with `zeromean check norm.json --model`, or "
-            "export the model again with a float input"
+            f"it seems to normalize by itself; {_LOOK}, or export the model again with a float "
+            "input"
         )
     if inside.rescales:
         raise UnitError(
@@ -173,8 +189,8 @@ def _refuse_twice(inside: Inside) -> None:
     if inside.changes:
         raise UnitError(
             f"the model normalizes its input {inside.name!r} already ({', '.join(inside.steps)} "
-            f"before {inside.first or 'its output'}), so data would be normalized twice; look "
-            f"with `zeromean check norm.json --model`{again}"
+            f"before {inside.first or 'its output'}), so data would be normalized twice; "
+            f"{_LOOK}{again}"
         )
 
 
@@ -239,7 +255,7 @@ def _told_layout(norm: Normalizer, inside: Inside, layout: str | None) -> str | 
         return told  # with one number for all, nothing depends on the layout
     raise PatternError(
         f"the model's input {inside.name!r} is {inside.shown}, and where its channels are is "
-        "not clear: say so with model_layout='nchw' or 'nhwc'"
+        "not clear: say so with model_layout= (--model-layout)"
     )
 
 
@@ -286,8 +302,13 @@ def _reordering(norm: Normalizer, plan: Plan, channels: str, reorder: bool) -> l
             f"the model wants {channels}, but the normalizer was measured on {own}; pass "
             f"reorder=True, and the model takes raw {own} and swaps the channels inside"
         )
-    if plan.axes.channel is None or norm.matrix is not None:
+    if norm.matrix is not None:
         raise PatternError("only the channels of pictures that are not whitened can be reordered")
+    if plan.axes.channel is None:
+        raise PatternError(
+            f"to bring {own} into the order {channels}, it must be clear where the model's "
+            "channels are: say so with model_layout= (--model-layout)"
+        )
     return [own.index(name) for name in channels]
 
 

@@ -7,7 +7,8 @@ Three entries of an ONNX model's `metadata_props` (strings by name):
 ``zeromean.placement``
     JSON: ``how`` ("alone", "in front" or "folded"), and for the first two ``input``, ``dtype``,
     ``layout`` of the raw data; for the second the tensor ``normalized``, its ``layout_inside``
-    and ``rank``, and what the model ``takes``, such as "float16".
+    and ``rank``, what the model ``takes``, such as "float16", and where merging was forced, what
+    the model does to its input ``already``, such as "Sub, Div before Conv".
 ``zeromean.numbers.NAME``
     Only where there are too many numbers for the document: base64 of little-endian float64.
 """

@@ -15,8 +15,10 @@ from zeromean.first_layer import (
     Entering,
     Folding,
     Probes,
+    Run,
     Wanted,
     entering,
+    nudge_of,
 )
 from zeromean.graphs.walking import Walk, dims_of, dtype_of
 from zeromean.normalizer import Normalizer
@@ -60,14 +62,15 @@ def verified(
         return replace(record, verified=f"not verified: ONNX Runtime cannot load it ({error})")
     value = next(v for v in Walk(folded).inputs() if v.name == name)
     before = next(v for v in Walk(model).inputs() if v.name == name)
-    reason = ""
+    bound, reason = (terms, _DIGITS[dtype_of(before)]), ""
     for shape in _shapes(value, norm, start):
         try:
-            runs = _runs(sessions, norm, name, shape, start.layout, before, value)
+            by = nudge_of(*bound)
+            runs = _runs(sessions, norm, name, shape, start.layout, before, value, by)
         except Exception as error:  # a size that does not fit raises as much
             reason = str(error).partition("\n")[0]
             continue
-        return record.verified_by("ONNX Runtime", runs, (terms, _DIGITS[dtype_of(before)]))
+        return record.verified_by("ONNX Runtime", runs, bound)
     return replace(record, verified=f"not verified: no input of the tried sizes runs ({reason})")
 
 
@@ -94,24 +97,27 @@ def _runs(
     layout: str,
     before: Any,
     value: Any,
-) -> list[tuple[_Array, _Array, _Array | None]]:
-    """Outputs of both models, and of the first one for raw data, batch by batch."""
-    probes = Probes.of(norm, shape, layout)
-    dtype = dtype_of(before)
+    by: float,
+) -> list[Run]:
+    """Outputs of both models, of the first for raw and for nudged data, batch by batch."""
+    dtype, taken = dtype_of(before), dtype_of(value)
+    probes = Probes.of(norm, shape, layout, as_bytes=taken == "uint8")
     normalized = probes.normalized(norm, dtype, layout)
+    nudged = probes.nudged(norm, dtype, layout, by)
+    same = normalized.shape == probes.raw.shape
     first = (dims_of(value) or (None,))[0]
     size = first if isinstance(first, int) else len(probes.raw)
-    found: list[tuple[_Array, _Array, _Array | None]] = []
+    found: list[Run] = []
     for begin in range(0, len(probes.raw), size):
         rows = np.arange(begin, begin + size) % len(probes.raw)
         raw = probes.raw[rows]
         expected = sessions[0].run(None, {name: normalized[rows]})
-        actual = sessions[1].run(None, {name: raw.astype(dtype_of(value))})
-        same = normalized.shape == probes.raw.shape
+        actual = sessions[1].run(None, {name: raw.astype(taken)})
         plain = sessions[0].run(None, {name: raw.astype(dtype)}) if same else [None] * len(actual)
+        moved = sessions[0].run(None, {name: nudged[rows]})
         found += [
             held
-            for held in zip(expected, actual, plain, strict=True)
+            for held in zip(expected, actual, plain, moved, strict=True)
             if isinstance(held[0], np.ndarray) and held[0].dtype.kind == "f"
         ]
     return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zeromean.errors import ZeromeanWarning
-from zeromean.first_layer import Folding, Probes
+from zeromean.first_layer import Folding, Probes, nudge_of
 from zeromean.normalizer import Normalizer
 from zeromean.torch.normalizing import Normalize
 
@@ -46,10 +46,11 @@ def verified(
     layout = "chw" if record.layout == "chw" else None
     before = Normalize(norm, dtype=weight.dtype, layout=layout, check_units=False)
     before = before.to(weight.device)
+    bytes_in = record.expects.startswith("uint8")
     reason: Exception | None = None
     for shape in shapes:
-        raw = torch.from_numpy(np.ascontiguousarray(Probes.of(norm, shape, record.layout).raw))
-        raw = raw.to(weight.dtype).to(weight.device)
+        probes = Probes.of(norm, shape, record.layout, as_bytes=bytes_in)
+        raw = _tensor(probes.raw, weight)
         with _evaluating(model), _evaluating(folded), torch.no_grad(), _full_precision():
             normalized = before(raw)
             try:
@@ -57,8 +58,12 @@ def verified(
             except (RuntimeError, ValueError, AssertionError, IndexError) as error:
                 reason = error  # the model takes no input of this size
                 continue
+            by = nudge_of(*_terms_and_digits(weight))
+            nudged = probes.nudged(norm, "float64", record.layout, by)
+            moved = _leaves(model(_tensor(nudged, weight)))
+            actual = _leaves(folded(raw.to(torch.uint8) if bytes_in else raw))
             plain = _leaves(model(raw)) if raw.shape == normalized.shape else []
-            return _with_figures(record, [expected, _leaves(folded(raw)), plain], weight)
+            return _with_figures(record, [expected, actual, plain, moved], weight)
     warnings.warn(
         f"the folded model is not verified: no input of the tried shapes runs ({reason}); give "
         "shape=, the shape of one raw input",
@@ -68,11 +73,19 @@ def verified(
     return record
 
 
+def _tensor(values: _Floats, like: Tensor) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(like.dtype).to(like.device)
+
+
+def _terms_and_digits(weight: Tensor) -> tuple[int, int]:
+    return weight[0].numel(), DIGITS[weight.dtype]
+
+
 def _with_figures(record: Folding, runs: list[list[Tensor]], weight: Tensor) -> Folding:
     plain: list[Any] = runs[2] or [None] * len(runs[0])
-    by_output = zip(runs[0], runs[1], plain, strict=True)
+    by_output = zip(runs[0], runs[1], plain, runs[3], strict=True)
     arrays = [tuple(map(exact, held)) for held in by_output if held[0].is_floating_point()]
-    bound = weight[0].numel(), DIGITS[weight.dtype]
+    bound = _terms_and_digits(weight)
     return record.verified_by(f"PyTorch on {weight.device}", arrays, bound)  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from zeromean.first_layer import (
     chosen,
     correction_map,
     entering,
+    expectation,
     guesses,
 )
 from zeromean.normalizer import Normalizer
@@ -35,6 +36,7 @@ from zeromean.torch.normalizing import Normalize
 from zeromean.torch.raw_layers import MAPPED, PADDED, Cast, PadEach
 from zeromean.torch.single_rounding import rounded
 from zeromean.torch.tracing import CONVOLUTIONS, Found, first_layer
+from zeromean.torch.unit_checks import InputCheck
 
 _Floats = npt.NDArray[np.float64]
 
@@ -49,6 +51,7 @@ def fold(
     input: str = "float",
     layer: str | None = None,
     verify: bool = True,
+    check_units: bool = True,
 ) -> nn.Module:
     """A copy of a module that takes raw data: the normalizer is in its first layer's weights.
 
@@ -79,27 +82,36 @@ def fold(
         become zero are padded in front. "map": raw zeros are padded, and each place of the output
         has its own bias, for inputs of one size.
     input : {"float", "uint8"}
-        "uint8": a module in front casts integers to the model's dtype.
+        "uint8": a module in front casts integers to the model's dtype, and refuses other dtypes.
     layer : str, optional
         The layer to fold into, where a module cannot be traced. It is taken on trust that it
         takes the raw input, flattened for a linear layer, and that nothing else does; shared
         weights are still refused, and `verify` tells.
     verify : bool
         Compare both on probes, in evaluation mode.
+    check_units : bool
+        With float input, let a hook in front of the copy refuse data that is visibly on another
+        scale than what was measured, such as 0..1 for 0..255. That is a look at all values, which
+        on a GPU waits for them; it is left out while compiling and exporting, and a
+        ``torch.jit.script`` cannot have it. An input of uint8 costs nothing to check.
 
     Returns
     -------
     Module
-        Its attribute `folding`, a record of type `zeromean.first_layer.Folding`, has the figures.
+        Its attribute `folding`, a record of type `zeromean.first_layer.Folding`, has the figures
+        and says what the copy `expects`.
 
     Raises
     ------
     FormatError
         When the model has no first layer to fold into, with the reason; when it shares that
         layer's weights; when more than rounding sets the results apart (see
-        `zeromean.first_layer.bound_of`).
+        `zeromean.first_layer.allowed`).
     PatternError
         When the normalizer's numbers do not fit the layer's inputs.
+    UnitError
+        For uint8 input, when the normalizer was measured on something else than 0..255, or when
+        that is not known; and by the copy, for data in other units.
 
     Notes
     -----
@@ -126,13 +138,19 @@ def fold(
     plan = _plan(found, norm, layout, held, border)
     folded = copy.deepcopy(model)
     record = _folded(folded, plan, border)
+    weight = found.layer.weight
+    dtype = "uint8" if input == "uint8" else str(weight.dtype).removeprefix("torch.")
+    expects = expectation(norm, plan.layout, len(plan.start.shape), dtype)
+    record = replace(record, expects=expects)
     if input == "uint8":
-        dtype, device = found.layer.weight.dtype, found.layer.weight.device
-        parts = {"cast": Cast(dtype, device), "model": folded}
+        parts = {"cast": Cast(weight.dtype, weight.device, expects), "model": folded}
         folded = nn.Sequential(OrderedDict(parts))
         folded.training = model.training
+    elif check_units:
+        hook = InputCheck(norm.units, norm.dtype, *found.argument)
+        folded.register_forward_pre_hook(hook, with_kwargs=True)
     if verify:
-        record = verified(record, model, folded, plan.norm, plan.found.layer.weight, plan.shapes())
+        record = verified(record, model, folded, norm, weight, plan.shapes())
         record.check()
     setattr(folded, "folding", record)  # noqa: B010  # a record is no submodule
     return folded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from zeromean.normalizer import Normalizer
 from zeromean.torch.axes import Axes, axes_of
 from zeromean.torch.dtypes import as_dtype, output_dtype
 from zeromean.torch.single_rounding import rounded, whole
+from zeromean.torch.unit_checks import check_range
 from zeromean.torch.views import view_of
 from zeromean.torch.watching import observed, wants_gradient
 
@@ -169,7 +169,7 @@ class Normalize(nn.Module):
         _check_tensor(x)
         axes = self._fitted(x)
         if self.check_units and not observed(x):
-            self._check_range(x)
+            check_range(x, self.norm.units, self.norm.dtype)
         return axes
 
     def _fitted(self, x: Tensor) -> Axes:
@@ -187,20 +187,6 @@ class Normalize(nn.Module):
             f"a tensor of shape {shape} does not fit the pattern {pattern!r}{said}, of which the "
             f"normalizer keeps {self.norm.kept_shape}{hint}"
         )
-
-    def _check_range(self, x: Tensor) -> None:
-        name = str(x.dtype).removeprefix("torch.")
-        if self.norm.units.top is None or x.numel() == 0 or x.device.type == "meta":
-            return
-        if name == self.norm.dtype and not x.is_floating_point():
-            return  # all its values are in its range
-        values = x.detach() if x.is_floating_point() else x.to(torch.int64)
-        low, high = (float(end) for end in torch.aminmax(values))
-        if math.isnan(low):  # NaN is no doubt about units; look again without it
-            known = ~values.isnan()
-            low = float(torch.where(known, values, torch.inf).amin())
-            high = float(torch.where(known, values, -torch.inf).amax())
-        self.norm.units.check(self.norm.dtype, name, low, high)
 
     def _centered(self, x: Tensor, axes: Axes) -> Tensor:
         """The result before it is rounded, with groups split."""

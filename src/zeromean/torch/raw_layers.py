@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeromean.errors import UnitError
+
 
 def padded(x: Tensor, values: Tensor, pads: list[list[int]]) -> Tensor:
     """A tensor with each channel surrounded by its own value.
@@ -124,14 +126,38 @@ MAPPED: dict[type, type] = {
 
 
 class Cast(nn.Module):
-    """Integers to the dtype that the model computes in."""
+    """Bytes to the dtype that the model computes in; what is no uint8 is refused.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    device : torch.device, optional
+    expects : str
+        What the model must be given, for the message.
+    """
 
     like: Tensor
 
-    def __init__(self, dtype: torch.dtype, device: Any = None) -> None:
+    def __init__(self, dtype: torch.dtype, device: Any = None, expects: str = "uint8") -> None:
         super().__init__()
+        self.expects = expects
         self.register_buffer("like", torch.empty(0, dtype=dtype, device=device), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same numbers as floats."""
+        """The same numbers as floats.
+
+        Raises
+        ------
+        UnitError
+            For another dtype than uint8.
+        """
+        if isinstance(x, Tensor) and x.dtype != torch.uint8:  # else a proxy, while tracing
+            raise UnitError(
+                f"the folded model expects {self.expects}, and is given {x.dtype}: give it the raw "
+                "data, neither normalized nor divided, or fold with input='float'"
+            )
         return x.to(self.like.dtype)
+
+    def extra_repr(self) -> str:
+        """What `print` shows between the brackets."""
+        return self.expects

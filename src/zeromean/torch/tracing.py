@@ -81,6 +81,14 @@ class Found:
         """For messages."""
         return f"{type(self.layer).__name__} {self.name!r}"
 
+    @property
+    def argument(self) -> tuple[int, str]:
+        """Which argument of the model the raw data are: place and name."""
+        if self.source is None:
+            return 0, "input"
+        inputs = [node for node in self.source.graph.nodes if node.op == "placeholder"]
+        return inputs.index(self.source), str(self.source.target)
+
     def enter(self, start: Entering) -> Entering:
         """Follow numbers through the steps.
 
