@@ -164,6 +164,60 @@ def test_keras_files_are_plain_zip_archives():
     np.testing.assert_array_equal(variance_of(norm.scale), config["variance"])
 
 
+def large(offset=False):
+    """A mean image of 4,107 numbers, more than stand in a configuration; the last one is odd."""
+    x = R.integers(0, 256, (5, 37, 37, 3)).astype(np.uint8)
+    profile = zm.measure(x, "n h w c -> h w c", channels="RGB")
+    return zm.min_max(profile, -1, 1) if offset else zm.standardize(profile)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras saves
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("layout", [None, "chw"])
+def test_a_large_mean_image_goes_into_the_weights(offset, layout, tmp_path):
+    """Where Keras has them after `adapt`, and not into lists that it walks through in minutes."""
+    keras, _ = library("keras", "torch")
+    norm, path = large(offset), tmp_path / "large.keras"
+    made = zm.export(norm, "keras", path, layout=layout)
+    is_right(made, 3.5 + offset)
+    assert made.content == zm.export(norm, "keras", layout=layout, verify=False).content
+    with zipfile.ZipFile(path) as archive:
+        assert "model.weights.h5" in archive.namelist()
+        config = json.loads(archive.read("config.json"))["config"]["layers"][1]["config"]
+    assert config["mean"] is config["variance"] is None
+    x = R.integers(0, 256, (2, 37, 37, 3)).astype(np.uint8)
+    given = first(x) if layout else x
+    expected = first(norm(x)) if layout else norm(x)
+    layer = made.value
+    saved = tmp_path / "model.keras"
+    keras.Sequential([keras.Input(given.shape[1:]), layer, keras.layers.Identity()]).save(saved)
+    for model in (keras.saving.load_model(path), layer, keras.saving.load_model(saved)):
+        y = model(given).detach().numpy()
+        np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-4)
+
+
+def test_a_large_mean_image_comes_back_from_the_weights(tmp_path):
+    """As float32 numbers where our own document is too long, and exactly where it is not."""
+    norm = large()
+    made = zm.export(norm, "keras", tmp_path / "large.keras", verify=False)
+    said = any("keep the normalizer's own file" in note for note in made.notes)
+    back = zm.import_normalizer(tmp_path / "large.keras")
+    if not said:
+        assert back == norm
+    np.testing.assert_array_equal(back.shift.astype(np.float32), norm.shift.astype(np.float32))
+    np.testing.assert_array_equal(back.scale.astype(np.float32), norm.scale.astype(np.float32))
+    assert str(back.pattern) == str(norm.pattern)
+    more = zm.standardize(zm.measure(R.normal(size=(3, 20_000)).astype(np.float32)))
+    notes = zm.export(more, "keras", verify=False).notes
+    assert any("keep the normalizer's own file" in note for note in notes)
+
+
+def test_without_h5py_a_large_mean_image_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"4,107 numbers .* pip install h5py, or export to onnx"):
+        zm.export(large(), "keras", verify=False)
+
+
 def test_the_root_of_the_variance_is_the_nearest_float32():
     """For 200 thousand scales of all sizes that are allowed, next to powers of two as well."""
     powers = 2.0 ** np.arange(-22, 63)

@@ -302,7 +302,7 @@ HOMES = {
     "timm": ({"exporters", "importers"}, True),
     "transformers": ({"exporters", "importers"}, True),
     "albumentations": ({"exporters"}, True),
-    "h5py": ({"importers"}, True),
+    "h5py": ({"exporters.keras", "importers"}, True),
     "keras": ({"exporters", "importers"}, True),
     "onnx": ({"diagnosis", "exporters", "graphs"}, True),
     "onnxruntime": ({"diagnosis", "exporters", "graphs"}, True),

@@ -2,8 +2,10 @@
 
 The file is written without Keras, by its own format: a zip archive with `config.json`,
 `metadata.json` and weights, of which there are none, since mean and variance stand in the layer's
-configuration. Our own document lies beside them and brings back the same bits; Keras passes over
-it. `value` is the layer, where Keras and its backend can be imported.
+configuration. More than 4,096 numbers are weights, as `adapt` makes them, in `model.weights.h5`:
+Keras takes minutes over long lists. Our own document lies beside them, unless it is too long for
+JSON, and brings back the same bits; Keras passes over it. `value` is the layer, where Keras and its
+backend can be imported.
 
 The layer computes (x - mean) / max(sqrt(variance), 1e-7) in float32. It is given a variance, not a
 std; one whose root, in float32, is the float32 number next to the scale: let s be that number. The
@@ -19,7 +21,6 @@ terms: one more. A backend that multiplies by a reciprocal instead of dividing a
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import tempfile
@@ -44,7 +45,12 @@ _Floats = npt.NDArray[np.float64]
 _TITLE = "Keras Normalization"
 _EPSILON = 1e-7  # keras.config.epsilon(), unless somebody set it
 _LARGEST = 1.8e19  # whose square is still a float32
+_MOST_LISTED = 4096  # numbers in a configuration
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # same content, same bytes
+_TOO_LONG = (
+    "recipe, units and channel order are not in the file, which has too many numbers for them: "
+    "keep the normalizer's own file beside it"
+)
 _MISSING = (
     'Keras is not installed: pip install "zeromean[keras]", and a backend such as TensorFlow or '
     "PyTorch"
@@ -55,9 +61,12 @@ def _make(norm: Normalizer, order: Order) -> Made:
     _check(norm)
     fed, own, layout, places = turned(norm, _TITLE, order)
     arguments, shape = _arguments(fed)
-    layer, notes = _layer(arguments, shape, fed)
+    document = _document(fed)
+    layer, notes = _layer(arguments, shape, document)
+    if document is None:
+        notes += (_TOO_LONG,)
     return Fed(
-        _archive(_configuration(arguments, shape), fed),
+        _archive(arguments, shape, document),
         layer,
         expected(fed),
         "float32, the same axes",
@@ -68,6 +77,14 @@ def _make(norm: Normalizer, order: Order) -> Made:
         layout=layout,
         places=places,
     )
+
+
+def _document(norm: Normalizer) -> dict[str, Any] | None:
+    """Our own document; None where it would be too long for JSON."""
+    try:
+        return embedded(norm)
+    except FormatError:
+        return None
 
 
 def _check(norm: Normalizer) -> None:
@@ -95,8 +112,8 @@ def _arguments(norm: Normalizer) -> tuple[dict[str, Any], list[int | None]]:
     shape = [n if keeps else None for n, keeps in zip(broadcast, kept, strict=True)]
     arguments = {
         "axis": [-1] if axes == [len(kept) - 1] else axes or None,
-        "mean": shift.tolist(),
-        "variance": variance_of(scale).tolist(),
+        "mean": shift,
+        "variance": variance_of(scale),
     }
     return arguments, shape
 
@@ -134,6 +151,7 @@ def variance_of(scale: _Floats) -> _Floats:
 
 def _configuration(arguments: Mapping[str, Any], shape: list[int | None]) -> dict[str, Any]:
     """Of a Sequential model, as Keras 3 serializes it, but for what has defaults."""
+    listed = _is_listed(arguments)
     layer = _entry(
         "keras.layers",
         "Normalization",
@@ -143,8 +161,8 @@ def _configuration(arguments: Mapping[str, Any], shape: list[int | None]) -> dic
             "dtype": "float32",
             "axis": arguments["axis"] or [],
             "invert": False,
-            "mean": arguments["mean"],
-            "variance": arguments["variance"],
+            "mean": arguments["mean"].tolist() if listed else None,
+            "variance": arguments["variance"].tolist() if listed else None,
         },
         shape,
     )
@@ -167,21 +185,54 @@ def _entry(
     return entry if shape is None else entry | {"build_config": {"input_shape": shape}}
 
 
-def _archive(configuration: Mapping[str, Any], norm: Normalizer) -> bytes:
-    """A zip archive; the weights are an archive too, with nothing in it."""
-    weights = io.BytesIO()
-    np.savez(weights)
+def _is_listed(arguments: Mapping[str, Any]) -> bool:
+    """Whether the numbers stand in the configuration, and not among the weights."""
+    return bool(arguments["mean"].size <= _MOST_LISTED)
+
+
+def _archive(
+    arguments: Mapping[str, Any], shape: list[int | None], document: dict[str, Any] | None
+) -> bytes:
+    """A zip archive, with the weights last."""
     members: dict[str, str | bytes] = {
         "metadata.json": json.dumps({"keras_version": "3.0.0"}),
-        "config.json": json.dumps(configuration),
-        "model.weights.npz": weights.getvalue(),
+        "config.json": json.dumps(_configuration(arguments, shape)),
     }
-    with contextlib.suppress(FormatError):  # a document of that size would not be JSON
-        members[MEMBER] = json.dumps(embedded(norm))
+    if document is not None:
+        members[MEMBER] = json.dumps(document)
+    if _is_listed(arguments):
+        nothing = io.BytesIO()
+        np.savez(nothing)
+        members["model.weights.npz"] = nothing.getvalue()
+    else:
+        members["model.weights.h5"] = _weights(arguments)
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, member in members.items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), member, zipfile.ZIP_DEFLATED)
+    return held.getvalue()
+
+
+def _weights(arguments: Mapping[str, Any]) -> bytes:
+    """The variables of the layer, as Keras 3 saves them: mean, variance, and a count of batches.
+
+    Raises
+    ------
+    ImportError
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError(
+            f"{arguments['mean'].size:,} numbers go into the weights of a .keras file, which needs "
+            "h5py: pip install h5py, or export to onnx or torch"
+        ) from None
+    held = io.BytesIO()
+    with h5py.File(held, "w") as file:
+        places = file.create_group("layers/normalization/vars")
+        for name, values in enumerate((arguments["mean"], arguments["variance"])):
+            places.create_dataset(str(name), data=values.astype(np.float32))
+        places.create_dataset("2", data=np.int32(0))
     return held.getvalue()
 
 
@@ -209,17 +260,24 @@ def _keras() -> Any:
 
 
 def _layer(
-    arguments: Mapping[str, Any], shape: list[int | None], norm: Normalizer
+    arguments: Mapping[str, Any], shape: list[int | None], document: dict[str, Any] | None
 ) -> tuple[Any, tuple[str, ...]]:
     """The layer, with our document on it; without Keras None, and why."""
     try:
         keras = _keras()
     except ImportError as error:
         return None, (f"the file is complete, but value is None: {error}",)
-    layer = keras.layers.Normalization(dtype="float32", **arguments)
-    layer.build(tuple(shape))
-    with contextlib.suppress(FormatError):
-        setattr(layer, ATTRIBUTE, embedded(norm))
+    if _is_listed(arguments):
+        layer = keras.layers.Normalization(dtype="float32", **arguments)
+        layer.build(tuple(shape))
+    else:  # as after `adapt`; the layer saves them as weights
+        layer = keras.layers.Normalization(dtype="float32", axis=arguments["axis"])
+        layer.build(tuple(shape))
+        layer.adapt_mean.assign(arguments["mean"].astype(np.float32))
+        layer.adapt_variance.assign(arguments["variance"].astype(np.float32))
+        layer.finalize_state()
+    if document is not None:
+        setattr(layer, ATTRIBUTE, document)
     return layer, ()
 
 
