@@ -639,3 +639,19 @@ def test_any_chain_is_followed_to_its_end(seed):
     y = onnx.reference.ReferenceEvaluator(chain.model("Identity")).run(None, {"x": x})[0]
     ours = inside.gain * x + inside.bias
     assert np.allclose(np.sort(ours.ravel()), np.sort(y.ravel()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_is_given_another_order_holds_the_same_numbers():
+    """Raw BGR in, the measured RGB inside: nothing is wrong, and the note says what to give."""
+    norm = zm.standardize(zm.measure(RAW, "n h w c -> c", channels="RGB"))
+    net = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[n, 3, h, w] image) => (float[n, 3, 1, 1] y) { y = GlobalAveragePool (image) }"""
+    )
+    served = zm.export(norm, "onnx", model=net, channels="BGR").value
+    found = zm.check(norm, model=served)
+    assert found.ok
+    assert "BGR 0..255" in str(found)
+    assert "of BGR, its first layer gets RGB" in str(found)
+    other = zm.zero_mean(zm.measure(RAW, "n h w c -> c", channels="RGB"))
+    assert not zm.check(other, model=served).ok

@@ -21,6 +21,8 @@ from zeromean.diagnosis.comparing import (
 )
 from zeromean.diagnosis.findings import Finding
 from zeromean.errors import PatternError
+from zeromean.exporters.feeding import turned
+from zeromean.exporters.targets import Order
 from zeromean.graphs.inspecting import Inside, inspect, layout_told
 from zeromean.graphs.merging import could_take
 from zeromean.graphs.model_files import read_model
@@ -125,6 +127,7 @@ def _channels(norm: Normalizer, inside: Inside, channels: str) -> Iterator[Findi
             "normalizer and the model.",
         )
     if inside.order:
+        own = inside.held[0].units.channels if inside.held else own  # raw data as it is given
         named = len(own) == len(inside.order)
         given = own if named else "channels " + ", ".join(str(i) for i in range(len(inside.order)))
         seen = "".join(own[i] for i in inside.order) if named else ", ".join(map(str, inside.order))
@@ -156,6 +159,7 @@ def _held(norm: Normalizer, inside: Inside) -> Iterator[Finding]:
         yield again
         if again.name == "twice":
             where, advice = "in front of a normalization of its own", ""
+    held = _in_order_of(norm, held)
     difference = _distance(norm, held)
     if difference == 0:
         yield Finding(
@@ -182,6 +186,14 @@ def _held(norm: Normalizer, inside: Inside) -> Iterator[Finding]:
         f"the model holds another normalizer, {where}: {held.recipe} of {held.units}, {said}",
         f"Give it {raw}, not normalized; or put the right numbers into the model without any.",
     )
+
+
+def _in_order_of(norm: Normalizer, held: Normalizer) -> Normalizer:
+    """The held numbers in the other's order of channels, where it is another one of the same."""
+    mine, theirs = norm.units.channels, held.units.channels
+    if mine == theirs or sorted(mine) != sorted(theirs) or held.matrix is not None:
+        return held
+    return turned(held, "the comparison", Order(channels=mine))[0]
 
 
 def _again(held: Normalizer, own: Inside, placement: Mapping[str, Any]) -> Finding:
