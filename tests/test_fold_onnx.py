@@ -662,10 +662,16 @@ def test_the_command(tmp_path):
     norm = zm.standardize(zm.measure(pictures, "n h w c -> c"))
     expected = run(single(), norm(pictures, layout="chw"))
     assert np.abs(run(onnx.load(out), np.moveaxis(pictures, -1, 1)) - expected).max() < 1e-4
-    quiet = command(tmp_path / "model.onnx", tmp_path / "train.json", "-q", "-o", out)
+    words = [tmp_path / "model.onnx", tmp_path / "train.json", "--method", "zero-mean"]
+    quiet = command(*words, "-q", "-o", out)
     assert (quiet.exit_code, quiet.output) == (0, "")
-    unverified = command(tmp_path / "model.onnx", tmp_path / "train.json", "--no-verify", "-o", out)
+    unverified = command(*words, "--no-verify", "-o", out)
     assert "not verified" in unverified.stdout
+    asked = command(*words[:2], "-o", out)
+    assert "train.json is a profile: say what the model was trained with" in asked.output
+    over = command(*words, "-o", tmp_path / "model.onnx")
+    assert over.exit_code == 2
+    assert "model.onnx is what is read" in over.output
 
 
 def test_the_command_refuses(tmp_path):
@@ -696,7 +702,8 @@ def test_the_command_asks_for_units(tmp_path):
     pictures = np.random.default_rng(0).random((20, 9, 8, 3), dtype=np.float32)
     zm.measure(pictures, "n h w c -> c").save(tmp_path / "floats.json")
     onnx.save(single(), tmp_path / "model.onnx")
-    words = [tmp_path / "model.onnx", tmp_path / "floats.json", "-o", tmp_path / "folded.onnx"]
+    words = [tmp_path / "model.onnx", tmp_path / "floats.json", "--method", "zero-mean"]
+    words += ["-o", tmp_path / "folded.onnx"]
     result = command(*words, "--uint8")
     assert result.exit_code == 2
     assert "the range of the float32 data that the normalizer was measured on is not" in (

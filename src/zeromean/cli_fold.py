@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from zeromean.cli_numbers import METHODS, normalizer_for
-from zeromean.terminal import check_suffix, say_written
+from zeromean.cli_numbers import METHODS, shipped_normalizer
+from zeromean.terminal import check_apart, check_suffix, say_written
 
 _DIFFERS = 1
 
@@ -19,7 +19,7 @@ _DIFFERS = 1
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    help="What to make of a profile (default: zero-mean).",
+    help="What to make of a profile.",
 )
 @click.option(
     "--border",
@@ -63,12 +63,13 @@ def fold(
     zeromean fold model.onnx train.json --method standardize --uint8 -o folded.onnx
     """
     check_suffix(output, (".onnx",))
+    check_apart(output, model)
     from zeromean.graphs.folding import fold_model
     from zeromean.graphs.model_files import read_model, write_model
 
     folded, record = fold_model(
         read_model(model),
-        normalizer_for(numbers, method),
+        shipped_normalizer(numbers, method),
         layout=layout,
         shape=_lengths(shape),
         border=border,
