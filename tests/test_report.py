@@ -678,6 +678,23 @@ def test_a_log_axis_is_named_and_nothing_is_said_of_shapes(language):
     assert "从左到右" not in page
 
 
+def test_words_of_a_drawing_keep_their_digits():
+    """Only where lines lie is rounded: a learning rate of 1.41 is read, not drawn."""
+    svg = '<g style="stroke-width: 1.4142"><path d="M 1.234 5.678 L 2.5 5.678"/></g>'
+    small = compact.compact(f'{svg}<text x="12.345" y="1.0">rate 1.41, 68.55</text>', "p")
+    assert "rate 1.41, 68.55" in small
+    assert "1.4142" not in small
+    assert "12.345" not in small
+
+
+def test_chinese_counts_updates_and_speed_as_chinese_does(profile):
+    """Not "slower by times", nor "uses 30 times fewer"."""
+    page = zm.report(profile, lang="zh")
+    wrong = ("要多用", "慢了几倍", "慢几倍", "少用几倍", "快 1.2 倍", "动图", "手写体", "短横：")
+    assert [words for words in wrong if words in page] == []
+    assert "更新次数是零均值的 30 倍 [25, 36]" in page
+
+
 def test_a_small_share_is_not_nothing():
     words = Words("en")
     shares = (0, 0.0039, 0.01, 0.5)

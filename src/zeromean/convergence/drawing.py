@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,6 +95,8 @@ def _zigzag(study: Study, narrow: bool) -> Figure:
         "seeds, shares are means, paths those of the first seed. Negating x₂ mirrors the path "
         "exactly: sharing a sign is a symptom. The cause is the narrow valley, which caps the rate."
     )
+    if narrow:  # one number a line
+        panels = [replace(p, caption=p.caption.replace(", ", "\n")) for p in panels]
     size = {"columns": 2, "size": 2.3} if narrow else {"columns": 4, "size": 3.15}
     title = "A sigmoid neuron with two weights"
     return weight_paths(panels, title=title, note=note, **size)  # type: ignore[arg-type]

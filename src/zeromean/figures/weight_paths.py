@@ -81,13 +81,21 @@ def weight_paths(
     ['a path']
     """
     rows = -(-len(panels) // columns)
-    figure = new_figure(size * columns, (size + 0.9) * rows)
+    lines = max(panel.caption.count("\n") + 1 for panel in panels)
+    figure = new_figure(size * columns, (size + 0.45 + 0.15 * lines) * rows)
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         _draw(axes, panel)
         frame(axes, "weight w₁", "weight w₂" if i % columns == 0 else "")
         axes.spines[["left", "bottom"]].set_visible(False)
-        axes.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=44)
+        axes.set_title(
+            panel.title,
+            loc="left",
+            fontsize=10.5,
+            fontweight="bold",
+            color=INK,
+            pad=10 + 11 * lines,
+        )
         axes.annotate(
             panel.caption, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points",
             va="bottom", fontsize=8.5, color=SOFT, in_layout=False,

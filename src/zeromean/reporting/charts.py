@@ -109,10 +109,27 @@ def _fold_note(figure: Figure, most: int) -> int:
         if text.get_text() and text.get_verticalalignment() == "bottom"
     ]
     for note in notes:
-        words = " ".join(note.get_text().split())
-        wide = any(ord(letter) > 0x2E80 for letter in words)  # Chinese letters take two places
-        note.set_text(textwrap.fill(words, most // 2 if wide else most))
+        note.set_text(_folded(" ".join(note.get_text().split()), most))
     return max((note.get_text().count("\n") + 1 for note in notes), default=0)
+
+
+def _folded(words: str, most: int) -> str:
+    """Words in lines of so many places; Chinese breaks between any two letters, each two wide.
+
+    >>> _folded("区间，A/A 对照，双方", 9).split("\\n")
+    ['区间，A/A', '对照，双', '方']
+    """
+    if not any(ord(letter) > 0x2E80 for letter in words):
+        return textwrap.fill(words, most)
+    lines, places = [""], 0
+    for part in re.findall(r"[!-~]+|.", words):
+        wide = sum(2 if ord(letter) > 0x2E80 else 1 for letter in part)
+        if places + wide > most and part not in "，。；：、）":
+            lines.append("")
+            places = 0
+        lines[-1] += part
+        places += wide
+    return "\n".join(line.strip() for line in lines)
 
 
 def _drawn(figure: Figure) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _LINES = re.compile(r' d="([MLz\d\s.e-]*)"')  # without curves
 _UPRIGHT = re.compile(r' transform="rotate\(-?0(?:\.0*)? [^"]*\)"')
+_TAG = re.compile(r"<[^>]*>")
 _EMPTY = re.compile(r"<g(?: [^>]*)?>\s*</g>\s*|<g/>\s*|<defs>\s*</defs>\s*")
 
 
@@ -26,7 +27,7 @@ def compact(svg: str, prefix: str) -> str:
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = _UPRIGHT.sub("", svg).replace("xlink:href=", "href=")
     svg = _LINES.sub(lambda found: f' d="{_relative(found[1])}"', svg)
-    svg = _NUMBER.sub(_short, svg)
+    svg = _TAG.sub(lambda tag: _NUMBER.sub(_short, tag[0]), svg)  # what is read keeps its digits
     svg = _styled(_named(svg, prefix), prefix)
     size = 0
     while size != len(svg):  # a group may become empty when what it held is gone

@@ -301,7 +301,7 @@ def _benchmark(benchmark: Benchmark, study: Study, words: Words) -> tuple[Table,
 def _rate(outcome: Outcome) -> str:
     """The rates of the seeds, from the smallest to the largest; † where at the grid's edge."""
     low, high = min(outcome.rates, default=math.nan), max(outcome.rates, default=math.nan)
-    text = f"{low:.2g}" if low == high else f"{low:.2g} …\N{NO-BREAK SPACE}{high:.2g}"
+    text = f"{low:.3g}" if low == high else f"{low:.3g} …\N{NO-BREAK SPACE}{high:.3g}"
     return text + (" †" if outcome.edge else "")
 
 
@@ -321,7 +321,7 @@ def _remarks(benchmark: Benchmark, study: Study, predicts: bool, words: Words) -
         said.append(words("study.identical", names="; ".join(same)))
     if predicts and study.data.task == "rotation":
         said.append(words("study.predicted_turned"))
-    if not predicts:
+    if not predicts and benchmark.batch:
         said.append(words("study.smoothed"))
     return said
 
