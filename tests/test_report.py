@@ -627,21 +627,6 @@ def test_color_pictures_measured_as_gray_are_called_so(photos, language):
     assert words.plain("paste.from_gray") not in colored
 
 
-def test_pasted_grayscale_gives_what_was_measured(photos):
-    """The line for color pictures, run by torchvision, on the pictures themselves."""
-    v2 = pytest.importorskip("torchvision.transforms.v2", exc_type=ImportError)
-    image = pytest.importorskip("PIL.Image")
-    code = re.search(r"import torch\n.*?\]\)", zm.report(zm.measure(photos, colors="gray")), re.S)[
-        0
-    ]
-    held = {}
-    exec(code.replace("&#34;", '"'), held)
-    assert v2 is not None
-    values = [held["transform"](image.open(path)).numpy() for path in sorted(photos.glob("*.png"))]
-    assert np.mean(values) == pytest.approx(0, abs=1e-5)
-    assert np.std(values) == pytest.approx(1, abs=1e-5)
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_training_split_stands_by_the_numbers_and_the_code(photos, language):
     words = Words(language)
