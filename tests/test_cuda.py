@@ -12,6 +12,7 @@ import zeromean as zm
 torch = pytest.importorskip("torch")
 
 from strategies import DTYPES  # noqa: E402
+from window_numbers import CASES, SHAPES, stressed  # noqa: E402
 from zeromean.torch import measure  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -69,6 +70,40 @@ def test_a_million_values_in_any_order():
     for seed in range(3):
         torch.manual_seed(seed)
         assert quiet(measure, x[torch.randperm(len(x), device="cuda")], "n d -> d") == first
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", list(CASES))
+def test_windows_on_a_gpu(case, dtype):
+    """Inside a window, at its edge, or outside; extrema and special counts as well."""
+    for seed, shape in enumerate(SHAPES):
+        x = torch.from_numpy(stressed(case, dtype, shape, seed))
+        there, here = quiet(measure, x.cuda(), "n d -> d"), quiet(measure, x, "n d -> d")
+        assert (there, there.known_extrema) == (here, here.known_extrema), shape
+
+
+def test_a_hundred_million_values_on_a_gpu():
+    """Several chunks, of float32 and of the counts of bytes; as whole and as parts."""
+    torch.manual_seed(4)
+    x = torch.randn(1 << 21, 48, device="cuda")
+    parts = [measure(part, "n d -> d") for part in x.split(777_777)]
+    assert measure(x, "n d -> d") == parts[0] + parts[1] + parts[2]
+    u = torch.randint(0, 256, (200, 3, 400, 401), dtype=torch.uint8, device="cuda")
+    expected = zm.measure(u.cpu().numpy(), "n c h w -> c")
+    assert measure(u, "n c h w -> c") == expected
+    last = u.contiguous(memory_format=torch.channels_last)
+    assert measure(last, "n c h w -> c") == expected
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float32"])
+def test_deterministic_algorithms_measure_the_same(dtype):
+    x = data((4001, 5), dtype, seed=6).cuda()
+    expected = quiet(measure, x, "n d -> d")
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert quiet(measure, x, "n d -> d") == expected
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float16", "bfloat16", "float32"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from zeromean.statistics.formats import UNIT_EXPONENT
 from zeromean.torch.device_counts import Counts, bucket_codes, item_sums
 from zeromean.torch.device_sums import CARRY_ROWS, FloatSums, IntegerSums
 
-CHUNK = 1 << 21  # values at a time: each takes some ten int64 on the way
+#: Values at a time, of 64 bits half as many: each takes up to 45 bytes on the way, and so many keep
+#: a GPU busy while the processor sends it the next operations.
+CHUNK = 1 << 24
 _INTEGERS = ("bool", "uint8", "int8", "uint16", "int16")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -94,6 +97,7 @@ class _Gathering:
             )
         self.items = self.bytes = 0
         self.device = first.device
+        self.chunk = CHUNK // (2 if first.element_size() == 8 else 1)
         self.counted = is_counted(self.dtype, self.size)
         kind: Any = Counts if self.counted else FloatSums if self._is_float else IntegerSums
         self.statistics = kind(self.size, self.dtype, self.device)
@@ -114,19 +118,27 @@ class _Gathering:
             raise PatternError(unequal(pattern, name, kept_shape, self.example, self.kept_shape))
         self.items += len(tensor)
         self.bytes += tensor.numel() * tensor.element_size()
-        for items in _items(self.plan.pattern, tensor.to(self.device)):
+        for items in _items(self.plan.pattern, tensor.to(self.device), self.chunk):
             self._add_items(items)
 
     def _add_items(self, items: Tensor) -> None:
-        if self.stds is not None:
-            sums, squares = (each.cpu().numpy() for each in item_sums(items))
-            self.stds += ItemStds.of_sums(items.shape[1], sums, squares)
-        rows = items.flatten(0, 1)
-        step = min(CARRY_ROWS, max(1, CHUNK // max(self.size, 1)))
-        for part in rows.split(step) if len(rows) else ():
-            self.statistics.add(part)
+        """Add items, (n_items, n_samples, n_features), some samples at a time if one is large."""
+        step = max(1, self.chunk // max(len(items) * self.size, 1))
+        parts = items.split(step, dim=1) if items.numel() else ()
+        for part in parts:
+            self._add_part(part)
+        if self.stds is not None and parts:
+            sums = reduce(torch.add, map(item_sums, parts))
+            self.stds += ItemStds.of_sums(items.shape[1], *sums.cpu().numpy())
+
+    def _add_part(self, part: Tensor) -> None:
+        if self.counted:
+            self.statistics.add(part)  # in whatever order
+            return
+        for rows in part.flatten(0, 1).split(CARRY_ROWS):
+            self.statistics.add(rows)
             if self.buckets is not None:
-                self.buckets.add(bucket_codes(part))
+                self.buckets.add(bucket_codes(rows))
 
     def partial(self) -> Partial:
         if self.counted:
@@ -146,14 +158,14 @@ class _Gathering:
         return Provenance(self.items, bytes=self.bytes, sources=(source,), versions=versions)
 
 
-def _items(pattern: Pattern, tensor: Tensor) -> Iterator[Tensor]:
+def _items(pattern: Pattern, tensor: Tensor, chunk: int) -> Iterator[Tensor]:
     """Cut a tensor into (n_items, n_samples, n_features) along its first axis.
 
     Where the first axis is kept or split into a group, what counts as an item means nothing.
     """
     shape = tuple(tensor.shape)
     unit = max(1, pattern.unit(shape))
-    step = max(1, CHUNK // max(math.prod(shape[1:]) * unit, 1)) * unit
+    step = max(1, chunk // max(math.prod(shape[1:]) * unit, 1)) * unit
     for part in tensor.split(step) if len(tensor) else ():
         lengths, kept = pattern.layout(tuple(part.shape))
         order = [i for i in range(len(lengths)) if i not in kept] + kept

@@ -53,7 +53,7 @@ def measure(
         mapping needs its key, such as ``"image"``.
     device : torch.device or str, optional
         Move the data there first. By default it is measured where it is: on the processor by
-        compiled loops, on other devices by PyTorch operations on integers, with the same bits.
+        compiled loops, on other devices by PyTorch operations that never round, to the same bits.
     all_reduce : bool
         Where `torch.distributed` is initialized, every process measures its part and gets the
         profile of all parts together. False measures the part alone.
