@@ -22,6 +22,7 @@ _NEEDS = {
     ],
     "torch": [
         "src/zeromean/torch",
+        "tests/torchvision_shim.py",
         "docs/torch.md",
         *(_HOWTO + p for p in ("fold.md", "ship-pictures.md", "ship-pytorch.md", "ship-tables.md")),
     ],
