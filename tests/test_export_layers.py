@@ -198,6 +198,7 @@ def test_a_large_mean_image_goes_into_the_weights(offset, layout, tmp_path):
 
 def test_a_large_mean_image_comes_back_from_the_weights(tmp_path):
     """As float32 numbers where our own document is too long, and exactly where it is not."""
+    pytest.importorskip("h5py")
     norm = large()
     made = zm.export(norm, "keras", tmp_path / "large.keras", verify=False)
     said = any("keep the normalizer's own file" in note for note in made.notes)
@@ -505,6 +506,7 @@ def test_opencv_promises_no_imread_of_other_orders():
 
 def test_opencv_points_to_what_holds_whitening_and_tables():
     """The targets that its refusals name do carry them."""
+    pytest.importorskip("torch")
     zca = zm.whiten(zm.measure(PICTURES, "n h w c -> c", covariance=True), "zca")
     table = zm.standardize(zm.measure(PICTURES.reshape(len(PICTURES), -1)[:, :5], "n d -> d"))
     for norm in (zca, table):

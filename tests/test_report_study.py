@@ -196,7 +196,7 @@ def test_what_was_left_out_is_not_drawn(study, profile):
 def test_a_gain_is_told_with_its_interval_and_its_prediction(study):
     text = said(study)
     assert "<strong>23 instead of 340 updates</strong>" in text
-    assert "14.8× [13.3,\N{NO-BREAK SPACE}16.3], each side at its own best learning rate" in text
+    assert "14.8× [13.3,\N{NO-BREAK SPACE}16.3] (geometric mean over seeds), each" in text
     assert "λ₁ of the inputs had predicted 14.4×" in text
     assert "gave a speed-up of 0.24× [0.22,\N{NO-BREAK SPACE}0.26] over the original" in text
 
@@ -212,7 +212,7 @@ def test_nulls_and_losses_are_told_as_plainly(study):
 
 def test_a_bound_is_no_number(study):
     text = said(with_main(study, bound="at least"))
-    assert "≥\N{NO-BREAK SPACE}14.8×, each side" in text
+    assert "≥\N{NO-BREAK SPACE}14.8× (geometric mean over seeds), each side" in text
     assert "are bounds, not numbers, and have no interval" in text
     assert "14.8× [" in said(study)
     assert "14.8× [" not in text
@@ -445,8 +445,8 @@ def test_whose_data_it_is_hangs_on_what_is_known(study):
 
 
 def test_a_lucky_guess_is_called_lucky(study):
-    near, far = (said(with_data(study, mean=mean)) for mean in (121.0, 40.0))
-    assert "By luck: the mean is 121, close to 128." in near
+    near, far = (said(with_data(study, mean=mean)) for mean in (120.645, 40.0))
+    assert "By luck: the mean of the samples in the study is 120.6, close to 128." in near
     assert "By luck" not in far
     assert "The mean is 40, not 128." in far
 
@@ -503,8 +503,8 @@ def test_the_neuron_says_how_many_never_arrived(study):
         assert len(captions) == 8
         gap = "\n" if narrow else ", "
         assert all(f"60 updates{gap}1 of 3 never arrived" in text for text in captions)
-        (note,) = [t.get_text() for t in figure.texts if "Labels, optimum" in t.get_text()]
-        assert "updates are medians" in " ".join(note.split())
+        (note,) = [t.get_text() for t in figure.texts if "Labels, start" in t.get_text()]
+        assert "Updates are medians" in " ".join(note.split())
     assert {row[3] for row in neuron_rows(missed)[1]} == {"60, 1 of 3 never arrived"}
 
 

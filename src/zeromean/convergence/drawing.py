@@ -91,9 +91,10 @@ def _zigzag(study: Study, narrow: bool) -> Figure:
         _panel(study, neuron.run("zero_mean", 1), "mean 0, one sample"),
     ]
     note = (
-        "Labels, optimum (★) and start (●) are the same in every panel; updates are medians over "
-        "seeds, shares are means, paths those of the first seed. Negating x₂ mirrors the path "
-        "exactly: sharing a sign is a symptom. The cause is the narrow valley, which caps the rate."
+        "Labels, start (●) and optimum (★) are the same in every panel, but that negating x₂ "
+        "mirrors the optimum, and the path exactly: sharing a sign is a symptom. The cause is the "
+        "narrow valley, which caps the rate. Updates are medians over seeds, shares means, paths "
+        "those of the first seed; one or two updates are too few for an exact ratio."
     )
     if narrow:  # one number a line
         panels = [replace(p, caption=p.caption.replace(", ", "\n")) for p in panels]

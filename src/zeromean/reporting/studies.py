@@ -172,7 +172,7 @@ _CLOSE = 0.25  # standard deviations between the mean and half of the range: a l
 def _half(outcome: Outcome, study: Study, words: Words) -> Any:
     """What half of the range did, and that it did so by luck."""
     half, data = _number_in(outcome.label), study.data
-    given = {"half": half, "mean": number(data.mean, 3)}
+    given = {"half": half, "mean": number(data.mean, 4)}
     close = half and abs(float(half) - data.mean) <= _CLOSE * data.std
     said = [words("study.half_near", **given)] if close else []
     said.append(words("study.half", half=half, speedup=speedup_text(outcome, words)))
