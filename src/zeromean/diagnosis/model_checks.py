@@ -22,6 +22,7 @@ from zeromean.diagnosis.comparing import (
 from zeromean.diagnosis.findings import Finding
 from zeromean.errors import PatternError
 from zeromean.exporters.feeding import turned
+from zeromean.exporters.forms import raw_unit
 from zeromean.exporters.targets import Order
 from zeromean.graphs.inspecting import Inside, inspect, layout_told
 from zeromean.graphs.merging import could_take
@@ -179,7 +180,9 @@ def _held(norm: Normalizer, inside: Inside) -> Iterator[Finding]:
             f"Give it {raw}, not normalized.",
         )
         return
-    said = "of another kind" if difference is None else f"up to {difference:.4g} {_gray(norm)} off"
+    said = (
+        "of another kind" if difference is None else f"up to {difference:.4g} {raw_unit(norm)} off"
+    )
     yield Finding(
         "numbers",
         "warning",
@@ -308,7 +311,7 @@ def _numbers(
 
 
 def _twice(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -> Finding:
-    off = f"within {compared.difference:.2g} {_gray(norm)}"
+    off = f"within {compared.difference:.2g} {raw_unit(norm)}"
     return Finding(
         "twice",
         "warning",
@@ -327,8 +330,8 @@ def _in_other_units(norm: Normalizer, inside: Inside, compared: Comparison, wher
         "units",
         "warning",
         f"the model normalizes its input {inside.name!r} itself {where}, by the same numbers in "
-        f"other units (within {compared.difference:.2g} {_gray(norm)}): yours are of {yours}, the "
-        f"model's of {theirs}",
+        f"other units (within {compared.difference:.2g} {raw_unit(norm)}): yours are of {yours}, "
+        f"the model's of {theirs}",
         f"Give it raw data in {theirs} (yours {times}), not normalized.",
     )
 
@@ -341,7 +344,7 @@ def _raw(norm: Normalizer, unit: float) -> str:
 
 def _others(norm: Normalizer, inside: Inside, compared: Comparison, where: str) -> Finding:
     unit = "" if compared.unit == 1 else f" (for data in 0..1; here times {compared.unit:g})"
-    off = f", up to {compared.difference:.4g} {_gray(norm)} off"
+    off = f", up to {compared.difference:.4g} {raw_unit(norm)} off"
     return Finding(
         "numbers",
         "warning",
@@ -413,10 +416,6 @@ def _spread(scale: _Floats, std: _Floats) -> _Floats:
 
 
 # ---------------------------------------------------------------- words
-
-
-def _gray(norm: Normalizer) -> str:
-    return "gray levels" if norm.units.top in (255, 65535) else "units of the raw data"
 
 
 def _few(values: _Floats) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import PatternError
+from zeromean.first_layer.inputs import UNSAID, phrase
 from zeromean.graphs.splitting import plain_shift
 
 if TYPE_CHECKING:
@@ -137,9 +138,7 @@ def raw_unit(norm: Normalizer) -> str:
     return "gray levels" if norm.units.top in (255, 65535) else "units of the raw data"
 
 
-def expected(
-    norm: Normalizer, *, axes: str = "", order: str | None = None, unit: bool = False
-) -> str:
+def expected(norm: Normalizer, *, axes: str = "", order: str | None = None) -> str:
     """What must be fed, in a phrase: values, channel order, axes.
 
     Parameters
@@ -149,8 +148,6 @@ def expected(
         As in "n c h w"; those of the pattern if empty.
     order : str, optional
         Of the channels, where it is not the measured one.
-    unit : bool
-        Whether the target is fed 0..1 instead of raw values.
 
     Examples
     --------
@@ -161,14 +158,7 @@ def expected(
     'uint8 0..255, RGB, axes (n, h, w, c)'
     """
     dtype = norm.dtype if len(norm.dtype) < 40 else "mixed dtypes"
-    span = "" if norm.units.range is None else " {:g}..{:g}".format(*norm.units.range)
-    values = "float 0..1" if unit else f"{dtype}{span}"
-    if not unit and norm.units.range is None:
-        values += " in the units of the measured data"
     held = norm.units.channels if order is None else order
-    form = form_of(norm)
-    if not held and form.keeps == "channel":
-        held = "channels in the order that was measured"
+    unsaid = form_of(norm).keeps == "channel"
     named = [" ".join(group) for group in norm.pattern.axes]
-    spelled = ", ".join(axes.split() if axes else named)
-    return ", ".join(part for part in (values, held, f"axes ({spelled})") if part)
+    return phrase(norm, dtype, held or UNSAID * unsaid, axes.split() if axes else named)

@@ -18,6 +18,7 @@ from zeromean.normalizer import Normalizer
 _Ints = npt.NDArray[np.int64]
 #: Of the axes of a model's input, the first one included; None where the model takes any.
 Lengths = tuple[int | None, ...]
+UNSAID = "channels in the order that was measured"
 _ELLIPSIS = "..."
 #: "hwc": tensors are as the pattern says; "chw": their channels lie in front of height and width.
 LAYOUTS = ("hwc", "chw")
@@ -231,15 +232,17 @@ def expectation(norm: Normalizer, layout: str, rank: int, dtype: str) -> str:
     >>> expectation(norm, "chw", 4, "float32")
     'float32 0..255, RGB, axes (n, c, h, w)'
     """
+    names = [" ".join(group).replace(_ELLIPSIS, "axis") for group in _groups(norm, layout, rank)]
+    unsaid = norm.pattern.kept == ("c",)
+    return phrase(norm, dtype, norm.units.channels or UNSAID * unsaid, names)
+
+
+def phrase(norm: Normalizer, dtype: str, channels: str, axes: Sequence[str]) -> str:
+    """What data must be, for every message that says so: values, channel order, axes."""
     limits = norm.units.range
     span = " in the units of the measured data" if limits is None else " {:g}..{:g}".format(*limits)
-    channels = norm.units.channels
-    if not channels and norm.pattern.kept == ("c",):
-        channels = "channels in the order that was measured"
-    names = [" ".join(group).replace(_ELLIPSIS, "axis") for group in _groups(norm, layout, rank)]
-    return ", ".join(
-        part for part in (dtype + span, channels, f"axes ({', '.join(names)})") if part
-    )
+    parts = (dtype + span, channels, f"axes ({', '.join(axes)})")
+    return ", ".join(part for part in parts if part)
 
 
 def guesses(lengths: Lengths, channels: int | None) -> list[Lengths]:
