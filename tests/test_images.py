@@ -241,7 +241,9 @@ def test_giant_file_is_not_read_into_memory(tmp_path):
     put(tmp_path, "a.png")
     with (tmp_path / "b.png").open("wb") as file:
         file.truncate(3 << 30)  # sparse: takes no room on the disk
-    assert skipped(ImageFiles(tmp_path)) == {"b.png": "a file of 3.2 GB, too large for one image"}
+    assert skipped(ImageFiles(tmp_path)) == {
+        "b.png": "a file of 3.2 GB, too large to be read whole"
+    }
 
 
 def test_damaged_files_are_skipped_with_their_reason(tmp_path):

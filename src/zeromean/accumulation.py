@@ -51,6 +51,13 @@ class Plan:
     strict: bool = False
     feature_names: tuple[str, ...] = ()
     by: Any = None  # a `zeromean.partition.Grouping`, to measure by group
+    keep: Any = None  # from a file's `Item` and `Partial` to what a ledger writes down of it
+
+
+def channels_of(kind: str) -> str:
+    """The channel order that the kind of an item names, empty where it names none."""
+    first = kind.split(" ")[0]
+    return "" if "-" in first else first
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ class Partial:
 
     def profile(self, plan: Plan, kind: str, record: Provenance) -> Profile:
         """The profile of a whole run."""
-        channels = kind.split(" ")[0] if kind else plan.channels
+        channels = channels_of(kind) or plan.channels
         return Profile(
             pattern=plan.pattern,
             kept_shape=self.kept_shape,
@@ -122,11 +129,14 @@ class Measured:
     record : Provenance
     handed : int
         Items seen, skipped ones included.
+    kept : tuple
+        What ``plan.keep`` made of each file, in order.
     """
 
     partials: dict[str, Partial]
     record: Provenance
     handed: int
+    kept: tuple[Any, ...] = ()
 
 
 def measure_shard(shard: Shard, plan: Plan) -> Measured:
@@ -139,20 +149,85 @@ def measure_shard(shard: Shard, plan: Plan) -> Measured:
     PatternError
         When an item does not fit the pattern, or the other items; names both.
     """
-    gathering: dict[str, Any] = {}
-    begin = gathering_of if plan.by is None else plan.by.gathering
-    record = Record()
+    sums, record = _Sums(plan), Record()
+    kept: list[Any] = []
     for item in getattr(shard, "passing_items", shard.items)():
-        record.note(item)
         if item.array is None:
             if plan.strict:
                 raise SourceError(f"{item.name}: {item.reason}")
+            sums.forget()
+        else:
+            sums.add(item)
+        if item.more:
             continue
-        if item.kind not in gathering:
-            gathering[item.kind] = begin(plan, item)
-        gathering[item.kind].add(item)
-    partials = {kind: g.finish() for kind, g in gathering.items()}
-    return Measured(partials, record.provenance(), record.handed)
+        record.note(item)
+        if plan.keep is not None:
+            kept.append(plan.keep(item, sums.of_file))
+    return Measured(sums.finish(), record.provenance(), record.handed, tuple(kept))
+
+
+class _Sums:
+    """Running statistics by kind.
+
+    Files that come in parts, and those that a ledger keeps, are measured by themselves first.
+
+    Attributes
+    ----------
+    of_file : Partial or None
+        Of the last file that was measured by itself.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.of_file: Any = None
+        self._begin = gathering_of if plan.by is None else plan.by.gathering
+        self._gathering: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}
+        self._own: Any = None
+
+    def add(self, item: Item) -> None:
+        """Take in an item; a part of a file only counts with its last one."""
+        if self._own is None and not item.more and self.plan.keep is None:
+            if item.kind not in self._gathering:
+                self._gathering[item.kind] = self._begin(self.plan, item)
+            self._gathering[item.kind].add(item)
+            return
+        if self._own is None:
+            self._own = self._begin(self.plan, item)
+        self._own.add(item)
+        if not item.more:
+            self.of_file, self._own = self._own.finish(), None
+            _add_to(self._files, item.kind, self.of_file, self.plan.pattern)
+
+    def forget(self) -> None:
+        """A file broke: what was measured of it does not count."""
+        self.of_file = self._own = None
+
+    def finish(self) -> dict[str, Any]:
+        """The statistics of each kind."""
+        for kind, gathering in self._gathering.items():
+            _add_to(self._files, kind, gathering.finish(), self.plan.pattern)
+        return self._files
+
+
+def _add_to(partials: dict[str, Any], kind: str, part: Any, pattern: Pattern) -> None:
+    """Add one partial to those of its kind.
+
+    Raises
+    ------
+    PatternError
+        When they keep different shapes or dtypes.
+    """
+    known = partials.get(kind)
+    if known is None:
+        partials[kind] = part
+        return
+    if known.kept_shape != part.kept_shape:
+        raise PatternError(
+            unequal(pattern, part.example, part.kept_shape, known.example, known.kept_shape)
+        )
+    known += part
+    partials[kind] = known
 
 
 def gathering_of(plan: Plan, first: Item) -> _Gathering | _GatheringColumns:
@@ -171,7 +246,7 @@ class Record:
         self.notes: Counter[str] = Counter()
 
     def note(self, item: Item) -> None:
-        count = len(item.array) if item.batched and item.array is not None else 1
+        count = item.count
         self.handed += count
         self.bytes += item.n_bytes
         if item.array is None:
@@ -423,15 +498,7 @@ def combine(parts: Iterator[Measured], pattern: Pattern) -> Measured:
     record, handed = Provenance(), 0
     for part in parts:
         for kind, partial in part.partials.items():
-            known = partials.get(kind)
-            if known is not None and known.kept_shape != partial.kept_shape:
-                theirs = partial.example, partial.kept_shape
-                raise PatternError(unequal(pattern, *theirs, known.example, known.kept_shape))
-            if known is None:
-                partials[kind] = partial
-                continue
-            known += partial
-            partials[kind] = known
+            _add_to(partials, kind, partial, pattern)
         record += part.record
         handed += part.handed
     return Measured(partials, record, handed)

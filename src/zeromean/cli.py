@@ -116,6 +116,32 @@ def main() -> None:
     "--range", "range_", type=float, nargs=2, metavar="LOW HIGH", help="Scale of the data."
 )
 @click.option("--channels", default="", help="Channel order of an array, such as RGB.")
+@click.option(
+    "--format", "format_", metavar="NAME", help="Kind of source, instead of recognizing it."
+)
+@click.option("--key", default="", help="Which array, variable or column of a file is meant.")
+@click.option(
+    "--features",
+    type=click.Choice(["samples", "logmel"]),
+    default="samples",
+    show_default=True,
+    help="What recordings are measured by.",
+)
+@click.option("--nodata", type=float, multiple=True, help="A value that stands for no data.")
+@click.option("--mask", metavar="FOLDER", help="Label images that say which pixels count.")
+@click.option(
+    "--ignore", type=int, multiple=True, help="A label of the mask that is left out (default: 0)."
+)
+@click.option("--transform", metavar="MODULE:FUNCTION", help="Measure what it makes of pictures.")
+@click.option("--resize", metavar="N|HxW", help="Measure pictures resized, as torchvision does.")
+@click.option("--crop", metavar="N|HxW", help="Measure the middle of each picture.")
+@click.option(
+    "--within", type=float, metavar="X", help="Stop when all is known to X on a 0..1 scale."
+)
+@click.option("--ledger", metavar="FILE", help="Where to keep what each file gave.")
+@click.option("--no-ledger", is_flag=True, help="Keep nothing between runs.")
+@click.option("--update", metavar="FILE", help="Add to what was measured before, and save there.")
+@click.option("--executor", metavar="WHERE", help="processes:N, dask:tcp://HOST:PORT or mpi.")
 @click.option("--quantiles", is_flag=True, help="Float data: also count values in buckets.")
 @click.option("--covariance", is_flag=True, help="Also how features vary together, to whiten.")
 @click.option("-j", "--workers", type=click.IntRange(1), help="Threads (default: all cores).")
@@ -133,6 +159,20 @@ def measure(
     limit: int | None,
     range_: tuple[float, float] | None,
     channels: str,
+    format_: str | None,
+    key: str,
+    features: str,
+    nodata: tuple[float, ...],
+    mask: str | None,
+    ignore: tuple[int, ...],
+    transform: str | None,
+    resize: str | None,
+    crop: str | None,
+    within: float | None,
+    ledger: str | None,
+    no_ledger: bool,
+    update: str | None,
+    executor: str | None,
     quantiles: bool,
     covariance: bool,
     workers: int | None,
@@ -168,6 +208,14 @@ def measure(
             limit=limit,
             extensions=ext or None,
             range=range_ or None,
+            format=format_,
+            key=key,
+            features=features,
+            nodata=nodata or None,
+            mask=mask,
+            ignore=ignore,
+            within=within,
+            executor=executor,
             channels=channels,
             quantiles=quantiles,
             covariance=covariance,

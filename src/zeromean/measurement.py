@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, overload
 
 import numpy as np
 
-from zeromean.accumulation import Measured, Plan, combine, measure_shard
+from zeromean.accumulation import Measured, Plan, combine
 from zeromean.errors import (
     MergeError,
     PatternError,
@@ -23,39 +22,17 @@ from zeromean.errors import (
     UnitError,
     ZeromeanWarning,
 )
+from zeromean.execution import Progress, Run, measured, watched
 from zeromean.grouped import GroupedProfile
 from zeromean.partition import grouping_of
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 from zeromean.provenance import Provenance
-from zeromean.sources.arrays import ArraySource
-from zeromean.sources.frames import FrameSource
-from zeromean.sources.images import ImageFiles
-from zeromean.sources.opening import Opened, Options, open_source, pattern_of
-from zeromean.sources.tables import TableFiles, Widened
+from zeromean.sources import Source
+from zeromean.sources.opening import Options, open_source
+from zeromean.sources.tables import Widened
 
-_SMALL_FILE = 20_000  # bytes: below, two threads on one interpreter are slower than one
 _FIXED_CORES = 8  # that shards are made for, where sums of floats must not depend on the machine
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is.
-
-    Attributes
-    ----------
-    items, bytes : int
-        Done so far, skipped items included.
-    total_items : int or None
-        None when the source does not know.
-    seconds : float
-        Since the start.
-    """
-
-    items: int
-    bytes: int
-    total_items: int | None
-    seconds: float
 
 
 @overload
@@ -79,14 +56,23 @@ def measure(
     group: str | None = None,
     limit: int | None = None,
     extensions: Sequence[str] | None = None,
+    format: str | None = None,
+    key: str = "",
+    features: str = "samples",
     range: tuple[float, float] | None = None,
     channels: str = "",
     feature_names: Sequence[str] = (),
+    nodata: float | Sequence[float] | None = None,
+    mask: Any = None,
+    ignore: Sequence[int] = (),
+    transform: Callable[[Any], Any] | None = None,
     quantiles: bool = False,
     covariance: bool = False,
+    within: float | None = None,
+    ledger: str | os.PathLike[str] | bool | None = None,
     strict: bool = False,
     workers: int | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     progress: Callable[[Progress], None] | None = None,
     **sizes: int,
 ) -> Profile | GroupedProfile:
@@ -119,25 +105,49 @@ def measure(
         generator, which are read in order.
     extensions : sequence of str, optional
         Of the image files to read in folders, instead of the usual ones.
+    format : str, optional
+        What kind of source a path is, such as "tar" or "hdf5", instead of recognizing it.
+    key : str, optional
+        The part that is wanted of a file that holds several: a data set of an HDF5 file, an array
+        of a Zarr store, a variable, an image column, an entry of what a loader gives.
+    features : {"samples", "logmel"}
+        What recordings are measured by: their samples, or the log-mel features of their frames.
     range : (low, high), optional
         Scale of the raw data. Known for uint8, uint16 and bool.
     channels : str, optional
         Order of the channels of an array, such as "RGB".
     feature_names : sequence of str, optional
         One name for each kept entry; tables bring their own.
+    nodata : number or sequence of numbers, optional
+        Values that stand for no data: left out, and counted as missing. NaN always is.
+    mask : path or callable, optional
+        Which pixels count: a folder of label images, by the names of the pictures, or a function
+        from the name of an item to an array of labels. Pixels labeled 0 are left out.
+    ignore : sequence of int, optional
+        The labels of the mask that are left out, instead of 0.
+    transform : callable, optional
+        Measure what it makes of each picture; ``.before`` of the profile then holds the data as
+        it was.
     quantiles : bool
         For float32 and float64: also count values in buckets, for `Profile.quantile_bounds`.
     covariance : bool
         Also how features vary together, for `zeromean.whiten` and `Profile.cov`; exact for
         integers. Floats are then measured in shards of a fixed size, added in order, so that
         neither cores nor workers change a bit; rows with a NaN or an infinity are left out of it.
+    within : float, optional
+        Measure a random sample of the files, and stop when mean and std of every channel are known
+        that well, on a 0..1 scale and with 95 % confidence. The profile is marked as an estimate.
+    ledger : path or bool, optional
+        Where to write down what each file gave, so that a stopped run goes on where it was, and
+        the next one reads only what is new or changed. True for the user's cache.
     strict : bool
         Stop at the first file that cannot be read, instead of skipping and reporting it.
     workers : int, optional
         Threads. By default all cores, or one where the files are so small that threads only
         get in each other's way. The result does not depend on it.
-    executor : concurrent.futures.Executor, optional
-        Run shards there instead of in threads.
+    executor : concurrent.futures.Executor or str, optional
+        Run shards there instead of in threads: any executor, or ``"processes:8"``,
+        ``"dask:tcp://host:port"``, ``"mpi"``.
     progress : callable, optional
         Called with a `Progress` now and then, in the calling thread.
     **sizes : int
@@ -170,12 +180,13 @@ def measure(
         raise PatternError(_unknown(sizes))
     parsed = None if pattern is None else Pattern.parse(pattern, **sizes)
     names = None if extensions is None else tuple(extensions)
-    opened = open_source(source, parsed, Options(colors, group, limit, names))
+    options = Options(colors, group, limit, names, format, key, features)
+    opened = open_source(source, parsed, options)
     parts = [
         _measure_one(
             one,
             Plan(
-                pattern_of(one, parsed),
+                one.pattern,
                 None if range is None else tuple(range),  # type: ignore[arg-type]
                 channels,
                 colors,
@@ -185,7 +196,7 @@ def measure(
                 tuple(feature_names),
                 grouping_of(by, one, alone=len(opened) == 1),
             ),
-            _Run(workers, executor, progress),
+            Run(workers, executor, progress),
         )
         for one in opened
     ]
@@ -247,66 +258,39 @@ def _unknown(sizes: dict[str, int]) -> str:
     return f"{given}: there is no such option, and no pattern that names it{hint}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    workers: int | None
-    executor: Executor | None
-    progress: Callable[[Progress], None] | None
-
-    def threads(self, opened: Opened) -> int:
-        if self.workers is not None:
-            if self.workers < 1:
-                raise SourceError(f"workers is {self.workers}; choose 1 or more")
-            return self.workers
-        if isinstance(opened, ImageFiles) and opened.median_size < _SMALL_FILE:
-            return 1
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores()
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _measure_one(opened: Opened, plan: Plan, run: _Run) -> Profile:
+def _measure_one(source: Source, plan: Plan, run: Run) -> Profile:
     """Measure one opened source and attach its provenance; again if a column had to be widened."""
     while True:
-        names = plan.feature_names or getattr(opened, "feature_names", ())
+        names = plan.feature_names or source.feature_names
         with suppress(Widened):
-            return _measure_once(opened, replace(plan, feature_names=names), run)
+            return _measure_once(source, replace(plan, feature_names=names), run)
 
 
-def _measure_once(opened: Opened, plan: Plan, run: _Run) -> Profile:
-    with closing(_mapped(opened, plan, run)) as parts:  # so that an error leaves no thread behind
-        measured = combine(_watched(parts, opened, run), plan.pattern)
-    record = measured.record
-    if isinstance(opened, ImageFiles):
-        record = replace(
-            record,
-            skipped=tuple(sorted((*record.skipped, *opened.problems))),
-            left_out=opened.left_out,
-            warnings=opened.warnings,
-            decoders=_with_versions(record),
-        )
-    if isinstance(opened, FrameSource | TableFiles):
-        rows = max(1, record.items)
-        record = replace(
-            record, left_out=dict.fromkeys(opened.left_out, rows), warnings=opened.warnings
-        )
-    record = replace(record, versions=_versions(), sources=(_look(opened),))
-    kinds = measured.partials
+def _measure_once(source: Source, plan: Plan, run: Run) -> Profile:
+    with closing(measured(_shards(source, plan), source, plan, run)) as parts:
+        whole = combine(watched(parts, source.n_items, run.progress), plan.pattern)
+    record = source.complete(whole.record)
+    record = replace(
+        record,
+        decoders=_with_versions(record),
+        versions=_versions(),
+        sources=(_look(source),),
+    )
+    kinds = whole.partials
     if not kinds:
         raise SourceError(_nothing(record))
     if len(kinds) > 1:
-        raise SourceError(_mixture(measured))
+        raise SourceError(_mixture(whole))
     ((kind, partial),) = kinds.items()
     return partial.profile(plan, kind, record)
 
 
-def _look(opened: Opened) -> str:
+def _look(source: Source) -> str:
     """What was asked for, and that it was not all of it."""
-    if isinstance(opened, ImageFiles | ArraySource) and opened.n_items < opened.n_whole:
-        return f"{opened.name} (a quick look at {opened.n_items} of {opened.n_whole})"
-    return opened.name
+    items, whole = source.n_items, source.n_whole
+    if items is not None and whole is not None and items < whole:
+        return f"{source.name} (a quick look at {items} of {whole})"
+    return source.name
 
 
 def _with_versions(record: Provenance) -> dict[str, int]:
@@ -338,63 +322,10 @@ def _mixture(measured: Measured) -> str:
     )
 
 
-def _watched(parts: Iterable[Measured], opened: Opened, run: _Run) -> Iterator[Measured]:
-    """Pass results on and report progress."""
-    start, items, n_bytes = time.monotonic(), 0, 0
-    for part in parts:
-        items += part.handed
-        n_bytes += part.record.bytes
-        if run.progress is not None:
-            seconds = time.monotonic() - start
-            run.progress(Progress(items, n_bytes, opened.n_items, seconds))
-        yield part
-
-
-def _mapped(opened: Opened, plan: Plan, run: _Run) -> Generator[Measured, None, None]:
-    """Measure all shards; results come in any order."""
-    if run.executor is not None:
-        yield from _through(run.executor, 2 * _cores() + 2, opened, plan)
-        return
-    threads = run.threads(opened)
-    if threads == 1:
-        for shard in _shards(opened, plan):
-            yield measure_shard(shard, plan)
-        return
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="zeromean")
-    try:
-        yield from _through(pool, threads + 2, opened, plan)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _through(executor: Executor, window: int, opened: Opened, plan: Plan) -> Iterator[Measured]:
-    """Keep a bounded number of shards under way, so that memory stays bounded too."""
-    pending: list[Future[Measured]] = []
-    try:
-        for shard in _shards(opened, plan):
-            pending.append(executor.submit(measure_shard, shard, plan))
-            while len(pending) >= window:
-                yield from _finished(pending, plan)
-        while pending:
-            yield from _finished(pending, plan)
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-def _finished(pending: list[Future[Measured]], plan: Plan) -> Iterator[Measured]:
-    """Take out what is done; of a covariance, which is added in order, the oldest."""
-    first = plan.covariance
-    for future in pending[:1] if first else list(wait(pending, return_when=FIRST_COMPLETED).done):
-        pending.remove(future)
-        yield future.result()
-
-
-def _shards(opened: Opened, plan: Plan) -> Iterator[Any]:
+def _shards(source: Source, plan: Plan) -> Iterator[Any]:
     """Shards of a source; for a covariance, the same ones on every machine."""
-    fixed = plan.covariance and isinstance(opened, ArraySource | FrameSource | TableFiles)
-    shards: Any = opened.shards(cores=_FIXED_CORES) if fixed else opened.shards()  # type: ignore[call-arg]
-    return iter(shards) if plan.by is None else plan.by.shards(opened, shards)
+    shards = source.shards(cores=_FIXED_CORES if plan.covariance else None)
+    return iter(shards) if plan.by is None else plan.by.shards(source, shards)
 
 
 def _warn(profile: Profile) -> None:

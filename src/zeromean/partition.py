@@ -15,8 +15,8 @@ from zeromean.profile import Profile
 from zeromean.provenance import Provenance
 from zeromean.sources import Item
 from zeromean.sources.arrays import ArraySource, ItemShard, ItemSource
+from zeromean.sources.files import Files
 from zeromean.sources.frames import FrameSource
-from zeromean.sources.images import ImageFiles
 from zeromean.sources.labels import ClassFolder, check_length, factorized, labeled, named
 from zeromean.statistics.groups import add_to, runs, sorted_rows, taken
 
@@ -277,7 +277,7 @@ def grouping_of(by: Any, opened: Any, alone: bool) -> Grouping | None:
         return Grouping(function=by)
     if isinstance(by, str):
         return _by_name(by, opened)
-    if isinstance(opened, ImageFiles):
+    if isinstance(opened, Files):
         raise PatternError(
             f"labels cannot be matched with the files of {opened.name}; give by='class', or a "
             "function from a file's name to its group"
@@ -299,7 +299,7 @@ def _by_name(by: str, opened: Any) -> Grouping:
             f"by is {by!r}; give 'class' for the folders of pictures, labels, or a function from a "
             "file's name to its group"
         )
-    if not isinstance(opened, ImageFiles):
+    if not isinstance(opened, Files):
         raise PatternError(
             f"{opened.name} lies in no class folder: by='class' is for folders of pictures; give "
             "one label for each sample, or a function from a file's name to its group"

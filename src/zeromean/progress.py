@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from zeromean.measurement import Progress
+from zeromean.execution import Progress
 
 _Update = Callable[[Progress], None]
 _Count = Callable[[int, int | None], None]

@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 
 from zeromean.errors import PatternError, SourceError, ZeromeanWarning
 from zeromean.pattern import NAMED, Pattern
-from zeromean.sources import Item
+from zeromean.sources import Item, Source
 
 _Array = npt.NDArray[Any]
 _SHARD_BYTES = 32 << 20
@@ -78,7 +78,7 @@ def likely_pattern(shape: tuple[int, ...]) -> Pattern:
     )
 
 
-class ArraySource:
+class ArraySource(Source):
     """One array as a source; shards are views of it.
 
     Parameters
@@ -106,7 +106,7 @@ class ArraySource:
             self.chosen = np.add.outer(starts, np.arange(self._unit)).ravel()
             array = array[self.chosen]
         self.name, self.array = name, array
-        self.n_whole = units * self._unit
+        self._n_whole = units * self._unit
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -117,6 +117,11 @@ class ArraySource:
     def n_items(self) -> int:
         """Length of the first axis."""
         return len(self.array)
+
+    @property
+    def n_whole(self) -> int:
+        """The same without a limit."""
+        return self._n_whole
 
     @property
     def n_bytes(self) -> int:
@@ -189,7 +194,7 @@ def _few_of(names: list[str]) -> str:
     return ", ".join(names[:6] or ["none"]) + (", ..." if len(names) > 6 else "")
 
 
-class ZippedArray:
+class ZippedArray(Source):
     """One member of a `.npz` file, read as a stream: compressed data is never held whole.
 
     Parameters
@@ -242,7 +247,7 @@ class ZippedArray:
         """Size of the array, uncompressed."""
         return math.prod(self._shape) * self._dtype.itemsize
 
-    def shards(self) -> Iterator[ItemShard]:
+    def shards(self, cores: int | None = None) -> Iterator[ItemShard]:
         """Blocks of about 32 MB; the whole array when it is in Fortran order."""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member + ".npy") as file:
@@ -278,7 +283,7 @@ class ZippedArray:
 # ---------------------------------------------------------------- iterables
 
 
-class ItemSource:
+class ItemSource(Source):
     """An iterable of arrays or PIL images, of unequal sizes if need be; read once.
 
     Parameters
@@ -326,7 +331,7 @@ class ItemSource:
         """Not known beforehand."""
         return None
 
-    def shards(self) -> Iterator[ItemShard]:
+    def shards(self, cores: int | None = None) -> Iterator[ItemShard]:
         """Gather elements into shards of about 32 MB."""
         held: list[Item] = []
         size = 0

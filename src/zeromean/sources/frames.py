@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from zeromean.errors import PatternError
 from zeromean.pattern import NAMED, Pattern
-from zeromean.sources import Item
+from zeromean.sources import Item, Source
 from zeromean.sources.arrays import ItemShard, spread
 from zeromean.sources.arrow import ArrowTable, Field
 from zeromean.sources.columns import BufferColumn, ColumnBatch, few
@@ -138,7 +139,7 @@ def filled(table: ArrowTable) -> Iterator[ColumnBatch]:
         yield ColumnBatch(tuple(f.name for f in held), columns, 0, table.single)
 
 
-class FrameSource:
+class FrameSource(Source):
     """A data frame, or several with the same columns, as a source.
 
     Parameters
@@ -175,13 +176,13 @@ class FrameSource:
         self.columnwise = is_columnwise(self.pattern, single)
         named = self.columnwise and self._names != ("",)
         self.feature_names = self._names if named else ()
-        self.n_whole = self.n_items = n_items
+        self._n_whole = self._n_items = n_items
         self.chosen: _Array | None = None
         self._by: str | None = None
         self._head = first
         self._limit = limit
         if limit is not None and n_items is not None:
-            self.n_items = min(limit, n_items)
+            self._n_items = min(limit, n_items)
             self.chosen = np.array(spread(n_items, limit)) if limit < n_items else None
 
     @property
@@ -190,14 +191,18 @@ class FrameSource:
         return left_out(self._fields)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """None."""
-        return ()
+    def n_items(self) -> int | None:
+        """How many rows."""
+        return self._n_items
 
     @property
-    def n_bytes(self) -> None:
-        """Not known beforehand."""
-        return None
+    def n_whole(self) -> int | None:
+        """How many rows without a limit."""
+        return self._n_whole
+
+    def complete(self, record: Any) -> Any:
+        """With the columns that hold no numbers."""
+        return replace(record, left_out=dict.fromkeys(self.left_out, max(1, record.items)))
 
     def shards(self, cores: int | None = None) -> Iterator[ItemShard]:
         """Views of some rows each, two or more for each core and none above 64 MB."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib import import_module
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from zeromean.errors import PatternError, SourceError
-from zeromean.pattern import NAMED, Pattern
+from zeromean.pattern import Pattern
+from zeromean.sources import Source
+from zeromean.sources.access import is_remote
 from zeromean.sources.arrays import (
     ArraySource,
     ItemSource,
@@ -24,23 +28,50 @@ from zeromean.sources.arrays import (
 )
 from zeromean.sources.frames import FrameSource, is_frame, row_count
 from zeromean.sources.images import ImageFiles
-from zeromean.sources.tables import TableFiles, is_table, kind_of
+from zeromean.sources.listing import expanded
+from zeromean.sources.recognition import FORMATS, recognized
+from zeromean.sources.tables import TableFiles
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How files are read: as for `zeromean.measure`."""
+    """How sources are read: as for `zeromean.measure`.
+
+    Attributes
+    ----------
+    format : str or None
+        A name in `zeromean.sources.recognition.FORMATS`; None to recognize it.
+    key : str
+        The part of a file or of a sample that is wanted: a data set of an HDF5 file, an array of
+        a Zarr store or `.npz` file, a variable, an image column, an entry of what a loader gives.
+        Empty when there is but one.
+    features : {"samples", "logmel"}
+        What recordings are measured by.
+    """
 
     colors: str = "RGB"
     group: str | None = None
     limit: int | None = None
     extensions: tuple[str, ...] | None = None
+    format: str | None = None
+    key: str = ""
+    features: str = "samples"
 
 
-Opened = ImageFiles | ArraySource | ZippedArray | ItemSource | FrameSource | TableFiles
+#: Modules below `zeromean.sources` whose ``open_object(source, pattern, options)`` takes objects of
+#: a library, by the start of the name of the module that their class is defined in.
+_OBJECTS = {
+    "h5py.": "hdf5",
+    "zarr.": "zarr",
+    "dask.array": "dask_arrays",
+    "xarray.": "netcdf",
+    "datasets.": "hugging_face",
+    "torch.utils.data": "loaders",
+    "tensorflow.": "loaders",
+}
 
 
-def open_source(source: Any, pattern: Pattern | None, options: Options) -> list[Opened]:
+def open_source(source: Any, pattern: Pattern | None, options: Options) -> list[Source]:
     """Open whatever it is: array, path, several paths, or an iterable of arrays.
 
     Raises
@@ -50,10 +81,16 @@ def open_source(source: Any, pattern: Pattern | None, options: Options) -> list[
     """
     if options.limit is not None and options.limit < 1:
         raise SourceError(f"limit is {options.limit}; choose 1 or more, or leave it out")
+    if options.format is not None and options.format not in FORMATS:
+        near = get_close_matches(options.format, FORMATS, 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; choose one of {', '.join(FORMATS)}"
+        raise SourceError(f"format is {options.format!r}{hint}")
     if is_path(source):
         return _open_paths([source], pattern, options)
     if isinstance(source, Sequence) and source and all(is_path(entry) for entry in source):
         return _open_paths(list(source), pattern, options)
+    if (module := _library_of(source)) is not None:
+        return [_reader(module).open_object(source, pattern, options)]
     if is_frame(source):
         return [FrameSource([source], pattern, options.limit, row_count(source))]
     if is_picture(source):
@@ -62,30 +99,45 @@ def open_source(source: Any, pattern: Pattern | None, options: Options) -> list[
         return [ArraySource(as_array(source), pattern, limit=options.limit)]
     if hasattr(source, "__array__") or isinstance(source, np.ndarray):
         return [ArraySource(as_array(source), pattern, limit=options.limit)]
-    if any(base.__module__.startswith("torch.utils.data") for base in type(source).__mro__):
-        raise PatternError(
-            f"a {type(source).__name__} of PyTorch is measured with zeromean.torch: "
-            "from zeromean.torch import measure"
-        )
     if isinstance(source, Iterable) and not isinstance(source, str | bytes | dict | set):
-        source, frames = _frames_of(source)
-        if frames:
-            return [FrameSource(source, pattern, options.limit)]
-        return [ItemSource(source, pattern, options.colors, options.limit)]
+        return [_open_iterable(source, pattern, options)]
     raise PatternError(
-        f"cannot measure {type(source).__name__}; give an array, a folder, a .npy or .npz file, "
-        "a .csv or .parquet file, a data frame, a list of them, or an iterable of arrays or PIL "
-        "images"
+        f"cannot measure {type(source).__name__}; give an array, a path of "
+        f"{', '.join(f.says for f in FORMATS.values())}, a data frame, a data set or loader, a "
+        "list of them, or an iterable of arrays or PIL images"
     )
 
 
-def _frames_of(source: Iterable[Any]) -> tuple[Iterable[Any], bool]:
-    """An iterable that still has all its elements, and whether the first one is a data frame."""
+def _library_of(source: Any) -> str | None:
+    """The module here that knows objects of this class; imports nothing."""
+    for base in type(source).__mro__:
+        for start, module in _OBJECTS.items():
+            if base.__module__.startswith(start) or base.__module__ == start.rstrip("."):
+                return module
+    return None
+
+
+def _reader(module: str) -> Any:
+    return import_module(f"zeromean.sources.{module}")
+
+
+def _open_iterable(source: Iterable[Any], pattern: Pattern | None, options: Options) -> Source:
+    source, first = _first_of(source)
+    if first and is_frame(first[0]):
+        return FrameSource(source, pattern, options.limit)
+    if first and isinstance(first[0], dict | tuple):
+        opened: Source = _reader("loaders").open_object(source, pattern, options)
+        return opened
+    return ItemSource(source, pattern, options.colors, options.limit)
+
+
+def _first_of(source: Iterable[Any]) -> tuple[Iterable[Any], list[Any]]:
+    """An iterable that still has all its elements, and the first one if there is one."""
     if isinstance(source, Sequence):
-        return source, len(source) > 0 and is_frame(source[0])
+        return source, list(source[:1])
     elements = iter(source)
     first = list(islice(elements, 1))
-    return chain(first, elements), bool(first) and is_frame(first[0])
+    return chain(first, elements), first
 
 
 def _is_numbers(entry: Any) -> bool:
@@ -95,56 +147,76 @@ def _is_numbers(entry: Any) -> bool:
     return isinstance(entry, int | float | complex | np.number | np.bool_)
 
 
-def _open_paths(paths: list[Any], pattern: Pattern | None, options: Options) -> list[Opened]:
-    opened: list[Opened] = []
-    images = []
-    tables: dict[str, list[Path]] = {}  # files of one kind are one source: types hold for all
-    for entry in paths:
-        text = os.fspath(entry)
-        if is_table(text):
-            tables.setdefault(kind_of(text), []).append(Path(text))
-            continue
-        array = _open_array_file(text, pattern, options)
-        if array is None:
-            images.append(entry)
-        else:
-            opened.append(array)
-    opened += [TableFiles(held, pattern, options.limit) for held in tables.values()]
-    if images:
-        opened.append(
-            ImageFiles(
-                images,
-                colors=options.colors,
-                group=options.group,
-                limit=options.limit,
-                extensions=options.extensions,
-            )
-        )
+# ---------------------------------------------------------------- paths
+
+
+def _open_paths(paths: list[Any], pattern: Pattern | None, options: Options) -> list[Source]:
+    """Paths of one format, and one part of it, are opened together: types hold for all."""
+    held: dict[tuple[str, str], list[str]] = {}
+    for text in expanded(paths):
+        path, key = _split_key(text)
+        name = options.format or recognized(path)
+        held.setdefault((name, key or options.key), []).append(path)
+    opened: list[Source] = []
+    for (name, key), group in held.items():
+        reader = _reader(FORMATS[name].module)
+        opened += reader.open_paths(group, pattern, replace(options, key=key), name)
     return opened
 
 
+def _split_key(text: str) -> tuple[str, str]:
+    """A path, and the part of the file that it names: ``data.npz:images``, ``x.h5:/train/x``."""
+    head, found, key = text.rpartition(":")
+    if not found or (is_remote(text) and "://" not in head) or os.path.lexists(text):
+        return text, ""
+    exists = is_remote(head) or os.path.exists(head)
+    return (head, key) if exists and not key.startswith("//") else (text, "")
+
+
+def open_paths(
+    paths: list[str], pattern: Pattern | None, options: Options, name: str
+) -> list[Source]:
+    """Open image files, NumPy's files and CSV tables.
+
+    Parameters
+    ----------
+    paths : list of str
+    pattern : Pattern or None
+    options : Options
+    name : str
+        Of the format.
+    """
+    if name == "images":
+        files = ImageFiles(
+            paths,
+            pattern,
+            colors=options.colors,
+            group=options.group,
+            limit=options.limit,
+            extensions=options.extensions,
+        )
+        return [files]
+    if name == "csv":
+        from zeromean.sources.recognition import files_of
+
+        files_held = [file for path in paths for file in files_of(path, name)]
+        return [TableFiles(files_held, pattern, options.limit)]
+    return [_open_array_file(Path(path), pattern, options) for path in paths]
+
+
 def _open_array_file(
-    text: str, pattern: Pattern | None, options: Options
-) -> ArraySource | ZippedArray | None:
-    """An array file, or None when the path is not one. `data.npz:name` picks a member."""
-    path, member = Path(text), ""
-    if ".npz:" in text and not path.exists():
-        head, member = text.rsplit(":", 1)
-        path = Path(head)
-    if path.suffix not in (".npy", ".npz") or path.is_dir():
-        return None
+    path: Path, pattern: Pattern | None, options: Options
+) -> ArraySource | ZippedArray:
+    """An array file; of several arrays the one that the key names."""
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder; to measure arrays, name their files")
     if not path.exists():
         raise SourceError(f"{path}: there is no such file")
     try:
-        if path.suffix == ".npy":
-            return ArraySource(open_npy(path), pattern, path.name, options.limit)
-        return ZippedArray(path, member, pattern, options.limit)
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK" or path.suffix == ".npz"
+        if zipped:
+            return ZippedArray(path, options.key, pattern, options.limit)
+        return ArraySource(open_npy(path), pattern, path.name, options.limit)
     except PatternError as error:
         raise PatternError(f"{path.name}: {error}") from None
-
-
-def pattern_of(opened: Opened, pattern: Pattern | None) -> Pattern:
-    """The pattern that a source is measured with."""
-    if isinstance(opened, ImageFiles):
-        return Pattern.parse(NAMED["channel"]) if pattern is None else pattern
-    return opened.pattern

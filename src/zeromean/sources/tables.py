@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import NAMED, Pattern
-from zeromean.sources import Item
+from zeromean.sources import Item, Source
 from zeromean.sources.arrow import ArrowTable, Field
 from zeromean.sources.columns import ColumnBatch
 from zeromean.sources.delimited import CsvFiles, Widened
@@ -62,7 +62,7 @@ def is_table(path: str) -> bool:
     return kind_of(path) != "" and not Path(path).is_dir()
 
 
-class TableFiles:
+class TableFiles(Source):
     """CSV or Parquet files with the same columns as one source.
 
     Parameters
@@ -134,7 +134,7 @@ class TableFiles:
         return tuple(field.name for field in self._fields if field.dtype)
 
     @property
-    def feature_names(self) -> tuple[str, ...]:
+    def feature_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The numeric columns."""
         return self._names if self._columnwise else ()
 
@@ -147,6 +147,11 @@ class TableFiles:
     def warnings(self) -> tuple[str, ...]:
         """Columns that hold numbers, and something else."""
         return () if self._csv is None else self._csv.warnings
+
+    def complete(self, record: Any) -> Any:
+        """With the columns that hold no numbers, or not only."""
+        rows = dict.fromkeys(self.left_out, max(1, record.items))
+        return replace(record, left_out=rows, warnings=self.warnings)
 
     @property
     def n_items(self) -> int | None:

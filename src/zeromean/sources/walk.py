@@ -48,6 +48,8 @@ class Root:
         Sub-folders that are for validation or test.
     repeated : bool
         Whether everything in it was found before.
+    stamps : dict of str to tuple of int
+        What is known of files without another look: of remote ones, from their listing.
     """
 
     path: str
@@ -59,6 +61,7 @@ class Root:
     ignored: Counter[str] = field(default_factory=Counter)
     leaks: list[str] = field(default_factory=list)
     repeated: bool = False
+    stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def name(self, below: str) -> str:
         """Name a file in messages and in saved records, always encodable."""

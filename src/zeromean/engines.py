@@ -1,0 +1,1 @@
+"""Executors by name: threads, processes, Dask, MPI."""

@@ -1,0 +1,1 @@
+"""Which values count: nodata values, masks, NaN."""

@@ -1,0 +1,1 @@
+"""`within`: measures a random sample of files, until mean and std are known well enough."""

@@ -1,0 +1,274 @@
+"""Tells by content what kind of source a path is: folder, archive, table, array file, recording."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from zeromean.errors import SourceError
+from zeromean.sources import sniff
+from zeromean.sources.access import is_remote
+from zeromean.sources.walk import IMAGE_EXTENSIONS, printable
+
+_HEAD = 2048
+_LOOKED_AT = 2000  # files of a folder that say what it is a folder of
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of source.
+
+    Attributes
+    ----------
+    name : str
+        What ``--format`` takes.
+    says : str
+        What it is, for people.
+    module : str
+        Below `zeromean.sources`; its ``open_paths(paths, pattern, options, name)`` gives the
+        opened sources.
+    suffixes : tuple of str
+        Of the files that a folder of it holds, and of such files where content cannot tell.
+    """
+
+    name: str
+    says: str
+    module: str
+    suffixes: tuple[str, ...] = ()
+
+
+_TIFF = (".tif", ".tiff")  # pictures, or rasters of many bands: their tags tell
+_PICTURES = tuple(suffix for suffix in IMAGE_EXTENSIONS if suffix not in _TIFF)
+
+#: Every kind that `measure` reads from a path.
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("images", "image files", "opening", _PICTURES),
+        Format("npy", "NumPy arrays", "opening", (".npy",)),
+        Format("npz", "NumPy archives", "opening", (".npz",)),
+        Format("csv", "CSV tables", "opening", (".csv", ".tsv", ".csv.gz", ".tsv.gz")),
+        Format("parquet", "Parquet files", "parquet", (".parquet", ".pq")),
+        Format("arrow", "Arrow or Feather files", "parquet", (".arrow", ".feather", ".ipc")),
+        Format("dataset", "data sets saved by Hugging Face datasets", "parquet"),
+        Format("tar", "tar archives of images", "archives", (".tar", ".tar.gz", ".tgz")),
+        Format("zip", "zip archives of images", "archives", (".zip",)),
+        Format("hdf5", "HDF5 files", "hdf5", (".h5", ".hdf5", ".he5")),
+        Format("netcdf", "netCDF files", "netcdf", (".nc", ".nc4", ".cdf")),
+        Format("zarr", "Zarr stores", "zarr", (".zarr",)),
+        Format("idx", "MNIST's IDX files", "idx", (".idx", "-ubyte", "-ubyte.gz")),
+        Format("cifar", "CIFAR binary batches", "cifar"),
+        Format("audio", "WAV and FLAC recordings", "audio", (".wav", ".flac")),
+        Format("tiff", "rasters in TIFF (GeoTIFF)", "raster", _TIFF),
+        Format("dicom", "DICOM files", "dicom", (".dcm",)),
+        Format("nifti", "NIfTI volumes", "nifti", (".nii", ".nii.gz")),
+    )
+}
+
+#: First bytes that tell. What is not here is told by more than a few bytes, below.
+_MAGIC = (
+    (rb"\x93NUMPY", "npy"),
+    (rb"\x89HDF\r\n\x1a\n", "hdf5"),
+    (rb"CDF[\x01\x02\x05]", "netcdf"),
+    (rb"PAR1", "parquet"),
+    (rb"ARROW1|FEA1", "arrow"),
+    (rb"RIFF....WAVE|RF64....WAVE|fLaC", "audio"),
+    (rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x08]", "idx"),
+    (rb".{128}DICM", "dicom"),
+    (rb".{257}ustar", "tar"),
+    (rb".{344}(n\+1|ni1)\0|.{4}(n\+2|ni2)\0\r\n\x1a\n", "nifti"),
+)
+_COMPILED = tuple((re.compile(text, re.DOTALL), name) for text, name in _MAGIC)
+
+
+def suffix_format(name: str) -> str:
+    """The format that a file's name promises, empty for none.
+
+    Parameters
+    ----------
+    name : str
+    """
+    lower = name.lower()
+    fitting = [(s, f.name) for f in FORMATS.values() for s in f.suffixes if lower.endswith(s)]
+    return max(fitting, key=lambda pair: len(pair[0]))[1] if fitting else ""
+
+
+def recognized(path: str) -> str:
+    """The format of what lies at a path; ``"images"`` when only trying can tell.
+
+    Parameters
+    ----------
+    path : str
+        A file or folder, or a URL; ``file:name`` names a part of a file.
+
+    Returns
+    -------
+    str
+        A key of `FORMATS`.
+
+    Raises
+    ------
+    SourceError
+        When it is something else, with what was seen and what is supported.
+    """
+    if is_remote(path):
+        from zeromean.sources.remote import head_of
+
+        head = head_of(path)
+        if head is None:  # a folder
+            return suffix_format(path.rstrip("/")) or "images"
+        return _of_file(head, path)
+    if os.path.isdir(path):
+        return _of_folder(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return suffix_format(path) or "images"  # opening it says what is wrong
+    return _of_file(head, path)
+
+
+def _of_file(head: bytes, path: str) -> str:
+    for pattern, name in _COMPILED:
+        if pattern.match(head):
+            return name
+    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+        return _of_zip(path)
+    if head.startswith(b"\x1f\x8b"):
+        return _of_gzip(head, path)
+    promised = suffix_format(path)
+    found = sniff.image_format(head, path)
+    if found == "TIFF":
+        from zeromean.sources.raster import is_raster
+
+        return "tiff" if is_raster(path) else "images"
+    if found or promised in ("csv", "images"):
+        return "images" if found else promised
+    if _is_cifar(path):
+        return "cifar"
+    if promised:  # damaged, or written without its mark: its own reader says so
+        return promised
+    raise SourceError(
+        f"{printable(path)} is {sniff.not_an_image(head)}; {_supported()}. Say which with "
+        "format= (--format)"
+    )
+
+
+def _supported() -> str:
+    return "supported are " + ", ".join(f"{f.says} ({f.name})" for f in FORMATS.values())
+
+
+def _of_zip(path: str) -> str:
+    promised = suffix_format(path)
+    if promised == "npz" or is_remote(path):
+        return promised or "zip"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if not n.endswith("/")]
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return promised or "zip"
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz"
+    zarr = any(os.path.basename(n) in ("zarr.json", ".zarray", ".zgroup") for n in names)
+    return "zarr" if zarr else "zip"
+
+
+def _of_gzip(head: bytes, path: str) -> str:
+    """What is inside, by its first bytes."""
+    try:
+        inner = zlib.decompressobj(31).decompress(head, _HEAD)
+    except zlib.error:
+        inner = b""
+    if len(inner) < 512 and not is_remote(path):  # the head was cut within its first block
+        try:
+            with gzip.open(path) as file:
+                inner = file.read(_HEAD)
+        except (OSError, EOFError, zlib.error):
+            pass
+    for pattern, name in _COMPILED:
+        if pattern.match(inner) and name in ("tar", "idx", "nifti"):
+            return name
+    promised = suffix_format(path)
+    if promised in ("csv", "tar", "idx", "nifti"):
+        return promised
+    raise SourceError(
+        f"{printable(path)} is a gzip file of something else than a tar archive, IDX, NIfTI or "
+        "CSV; unpack it first, or say which with format= (--format)"
+    )
+
+
+def _is_cifar(path: str) -> bool:
+    """By its size: batches of 1 or 2 label bytes and 3 072 of pixels carry no mark."""
+    if not path.endswith(".bin") or is_remote(path):
+        return False
+    size = os.path.getsize(path)
+    return size > 0 and (size % 3073 == 0 or size % 3074 == 0)
+
+
+# ---------------------------------------------------------------- folders
+
+_MARKS = {
+    "zarr.json": "zarr",
+    ".zarray": "zarr",
+    ".zgroup": "zarr",
+    "dataset_dict.json": "dataset",
+    "state.json": "dataset",
+}
+
+
+def _of_folder(path: str) -> str:
+    """By a file that marks it, else by what most of its files are; pictures come first."""
+    try:
+        for mark, name in _MARKS.items():
+            if os.path.exists(os.path.join(path, mark)):
+                return name
+    except OSError:
+        return "images"
+    kinds: Counter[str] = Counter()
+    rasters: list[str] = []
+    for file in islice(_files_below(path), _LOOKED_AT):
+        found = suffix_format(file)
+        if found == "tiff":
+            rasters.append(file)
+        kinds[found] += 1
+    kinds.pop("", None)
+    for other in ("npy", "npz"):  # a folder of arrays is not one data set: name the files
+        kinds.pop(other, None)
+    if rasters and not kinds["images"]:
+        from zeromean.sources.raster import is_raster
+
+        if not any(is_raster(file) for file in rasters[:8]):
+            return "images"
+    if not kinds or kinds["images"]:
+        return "images"
+    return max(sorted(kinds), key=lambda name: kinds[name])
+
+
+def _files_below(path: str) -> Iterator[str]:
+    for folder, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield os.path.join(folder, name)
+
+
+def files_of(path: str, name: str) -> list[Path]:
+    """The files of a format at a path: itself, or those below it in sorted order.
+
+    Parameters
+    ----------
+    path : str
+    name : str
+        Of the format.
+    """
+    if not os.path.isdir(path):
+        return [Path(path)]
+    return [Path(file) for file in _files_below(path) if suffix_format(file) == name]

@@ -1,0 +1,1 @@
+"""Measures what a transform makes of each picture, beside the picture itself."""
