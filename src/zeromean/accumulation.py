@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,16 @@ class Partial:
             None if self.stds is None else self.stds + other.stds,
             None if self.buckets is None else self.buckets + other.buckets,
             None if self.covariance is None else self.covariance + other.covariance,
+        )
+
+    def __sub__(self, other: Partial) -> Partial:
+        """What is left when other items are taken out; of such as have no extrema beside."""
+        return replace(
+            self,
+            statistics=self.statistics - other.statistics,
+            stds=None if self.stds is None else self.stds - other.stds,
+            buckets=None if self.buckets is None else self.buckets - other.buckets,
+            covariance=None if self.covariance is None else self.covariance - other.covariance,
         )
 
     def profile(self, plan: Plan, kind: str, record: Provenance) -> Profile:
@@ -215,16 +225,16 @@ class _Sums:
         if part is not None:
             apart = row is not None and row.state is not None
             sums = self._apart if apart else self._together
-            _add_to(sums, item.kind, part, self.plan.pattern)
+            add_to(sums, item.kind, part, self.plan.pattern)
         return row
 
     def finish(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The statistics of each kind; and the part of them that is in no single file's state."""
         for kind, gathering in self._gathering.items():
-            _add_to(self._together, kind, gathering.finish(), self.plan.pattern)
+            add_to(self._together, kind, gathering.finish(), self.plan.pattern)
         whole = dict(self._together)
         for kind, part in self._apart.items():
-            _add_to(whole, kind, part, self.plan.pattern)
+            add_to(whole, kind, part, self.plan.pattern)
         return whole, self._together if self.plan.keep is not None else {}
 
 
@@ -237,7 +247,7 @@ def kept_size(plan: Plan, item: Item) -> int:
         return 0  # measuring it says what is wrong
 
 
-def _add_to(partials: dict[str, Any], kind: str, part: Any, pattern: Pattern) -> None:
+def add_to(partials: dict[str, Any], kind: str, part: Any, pattern: Pattern) -> None:
     """Add one partial to those of its kind.
 
     Raises
@@ -525,7 +535,7 @@ def combine(parts: Iterator[Measured], pattern: Pattern) -> Measured:
     record, handed = Provenance(), 0
     for part in parts:
         for kind, partial in part.partials.items():
-            _add_to(partials, kind, partial, pattern)
+            add_to(partials, kind, partial, pattern)
         record += part.record
         handed += part.handed
     return Measured(partials, record, handed)

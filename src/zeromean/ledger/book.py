@@ -1,7 +1,8 @@
 """The SQLite file of a ledger: rows of files, sums of shards, and the sum of all.
 
 Each transaction brings rows and their sum together, so that whatever happens the sum is that of
-the rows. A checksum over all rows tells when a bit of them has changed.
+the rows. A checksum over all rows tells when a bit of them has changed. The row of a file that was
+touched is stale: it counts for nothing, until the file turns out to hold what it held.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (
   name TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, stamp TEXT NOT NULL,
   sha256 BLOB NOT NULL, items INTEGER NOT NULL, kind TEXT NOT NULL, decoder TEXT NOT NULL,
-  notes TEXT NOT NULL, reason TEXT NOT NULL, numbers TEXT NOT NULL, state BLOB, shard INTEGER);
+  notes TEXT NOT NULL, reason TEXT NOT NULL, numbers TEXT NOT NULL, state BLOB, shard INTEGER,
+  stale INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE shards (shard INTEGER NOT NULL, kind TEXT NOT NULL, state BLOB NOT NULL,
   PRIMARY KEY (shard, kind)) WITHOUT ROWID;
 CREATE INDEX files_of_shard ON files (shard) WHERE shard IS NOT NULL;
@@ -109,13 +111,14 @@ class Book:
             raise DamagedError(f"{self.path} is a ledger of version {pragmas[1]}, not {VERSION}")
         held = dict(self._base.execute("SELECT name, value FROM about"))
         self.about = json.loads(held.get("about", "{}"))
-        for row in self._base.execute(f"SELECT {_HEAD}, NULL, NULL FROM files"):
+        for row in self._base.execute(f"SELECT {_HEAD}, NULL, NULL FROM files WHERE NOT stale"):
             self._check += Row(*row).check
             self._count += 1
         if json.loads(held.get("check", "[0, 0]")) != [self._count, self._check % _CHECKED]:
             raise DamagedError(f"the rows of {self.path} are not the ones that were written")
-        for kind, state in self._base.execute("SELECT kind, state FROM total"):
-            self.total[kind] = decode(state, "the sum of all files")
+        for kind, state in self._base.execute("SELECT kind, state FROM total").fetchall():
+            query = "SELECT min(name) FROM files WHERE kind = ? AND NOT stale"
+            self.total[kind] = decode(state, self._one(query, (kind,)) or "the sum of all files")
 
     def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
         return self._base.execute(query, values).fetchone()[0]
@@ -125,7 +128,7 @@ class Book:
 
     def rows(self) -> Iterator[Row]:
         """All rows in order of name, without their states."""
-        query = f"SELECT {_HEAD}, NULL, shard FROM files ORDER BY name"
+        query = f"SELECT {_HEAD}, NULL, shard FROM files WHERE NOT stale ORDER BY name"
         with _plainly(self.path):
             yield from map(Row._make, self._base.execute(query))
 
@@ -137,8 +140,8 @@ class Book:
         listed : bool
             Only of the files that `choose` chose.
         """
-        only = " WHERE name IN (SELECT name FROM chosen)" if listed else ""
-        and_ = (only + " AND " if only else " WHERE ") + "reason"
+        only = " WHERE NOT stale" + (" AND name IN (SELECT name FROM chosen)" if listed else "")
+        and_ = only + " AND reason"
         with _plainly(self.path):
             items, size, digest = 0, 0, 0
             for sha, n in self._base.execute(f"SELECT sha256, items FROM files{and_} = ''"):
@@ -184,17 +187,23 @@ class Book:
         """The places in the list of the files that are new, or are not what they were; sorted."""
         query = (
             "SELECT place FROM listed LEFT JOIN files USING (name)"
-            " WHERE files.stamp IS NOT listed.stamp ORDER BY place"
+            " WHERE files.stamp IS NOT listed.stamp OR stale ORDER BY place"
         )
         with _plainly(self.path):
             return array("q", (place for (place,) in self._base.execute(query)))
 
-    def touched(self) -> dict[str, bytes]:
-        """Of the files that are not what they were: the content that was known."""
+    def touched(self) -> list[str]:
+        """The names of rows whose files are not what they were."""
         query = (
-            "SELECT name, sha256 FROM listed JOIN files USING (name)"
-            " WHERE files.stamp != listed.stamp AND sha256 != x''"
+            "SELECT name FROM listed JOIN files USING (name)"
+            " WHERE files.stamp != listed.stamp AND NOT stale"
         )
+        with _plainly(self.path):
+            return [name for (name,) in self._base.execute(query)]
+
+    def stale(self) -> dict[str, bytes]:
+        """The content that stale rows are of."""
+        query = "SELECT name, sha256 FROM files WHERE stale AND sha256 != x''"
         with _plainly(self.path):
             return dict(self._base.execute(query))
 
@@ -214,29 +223,33 @@ class Book:
         )
 
     def sharing(self, names: Sequence[str]) -> list[str]:
-        """Other files whose state is in the same sum as that of one of these."""
+        """All files whose state is in the same sum as that of one of these, with these."""
+        query = (
+            "SELECT name FROM files WHERE shard IN"
+            " (SELECT shard FROM files JOIN chosen USING (name) WHERE shard IS NOT NULL)"
+        )
         with _plainly(self.path):
-            self._choose(names)
-            return [
-                name
-                for (name,) in self._base.execute(
-                    "SELECT name FROM files WHERE shard IN (SELECT DISTINCT shard FROM files JOIN"
-                    " chosen USING (name) WHERE shard IS NOT NULL)"
-                    " AND name NOT IN (SELECT name FROM chosen)"
-                )
-            ]
-
-    def _choose(self, names: Iterable[str]) -> None:
-        self._base.execute("DROP TABLE IF EXISTS temp.chosen")
-        self._base.execute("CREATE TEMP TABLE chosen (name TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._base.execute("BEGIN")
-        self._base.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((n,) for n in names))
-        self._base.execute("COMMIT")
+            self.choose(names)
+            return [name for (name,) in self._base.execute(query)]
 
     def choose(self, names: Iterable[str]) -> None:
         """Choose the files that `states` and `record` are asked for."""
         with _plainly(self.path):
+            self._base.execute("BEGIN")
             self._choose(names)
+            self._base.execute("COMMIT")
+
+    def _choose(self, names: Iterable[str]) -> None:
+        self._base.execute("DROP TABLE IF EXISTS temp.chosen")
+        self._base.execute("CREATE TEMP TABLE chosen (name TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._base.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((n,) for n in names))
+
+    def state(self, name: str) -> tuple[str, Partial] | None:
+        """Kind and state of one file, stale or not; None where it has none."""
+        with _plainly(self.path):
+            query = "SELECT kind, state FROM files WHERE name = ?"
+            kind, state = self._base.execute(query, (name,)).fetchone()
+            return None if state is None else (kind, decode(state, name))
 
     def states(self, listed: bool = False) -> Iterator[tuple[str, str, Partial]]:
         """Name, kind and state of files, and of the sums of shards.
@@ -253,7 +266,9 @@ class Book:
         """
         only = " AND name IN (SELECT name FROM chosen)" if listed else ""
         with _plainly(self.path):
-            query = f"SELECT name, kind, state FROM files WHERE state IS NOT NULL{only}"
+            query = (
+                f"SELECT name, kind, state FROM files WHERE state IS NOT NULL AND NOT stale{only}"
+            )
             for name, kind, state in self._base.execute(query):
                 yield name, kind, decode(state, name)
             if not listed:
@@ -274,17 +289,20 @@ class Book:
         self,
         rows: Sequence[Row],
         shards: Mapping[int, Mapping[str, Partial]],
-        total: Mapping[str, Any],
+        same: Mapping[str, tuple[int, str]],
+        total: Mapping[str, Partial],
     ) -> None:
         """Write rows, sums of shards and the new sum of all, together or not at all.
 
         Parameters
         ----------
         rows : sequence of Row
-            None of them is there yet.
+            New ones; they take the place of stale ones.
         shards : mapping of int to mapping of str to Partial
+        same : mapping of str to (int, str)
+            Stale rows that count again: time of change and stamp of the file.
         total : mapping of str to Partial
-            With the new rows.
+            With all of them.
         """
         held = [
             (number, kind, encode(part))
@@ -292,58 +310,60 @@ class Book:
             for kind, part in parts.items()
         ]
         with self._transaction():
-            self._base.executemany(f"INSERT INTO files VALUES ({_PLACES})", rows)
+            names = ", ".join(_COLUMNS)
+            self._base.executemany(
+                f"INSERT OR REPLACE INTO files ({names}) VALUES ({_PLACES})", rows
+            )
             self._base.executemany("INSERT INTO shards VALUES (?, ?, ?)", held)
-            self._change(sum(row.check for row in rows), len(rows), total)
+            check = sum(row.check for row in rows) + sum(
+                self._revive(n, *t) for n, t in same.items()
+            )
+            self._change(check, len(rows) + len(same), total)
 
-    def remove(self, names: Sequence[str], total: Mapping[str, Any] | None) -> None:
-        """Take rows out, with the sums of shards that they alone were in.
+    def _revive(self, name: str, mtime_ns: int, stamp: str) -> int:
+        """A stale row counts again; its checksum."""
+        change = "UPDATE files SET mtime_ns = ?, stamp = ?, stale = 0 WHERE name = ?"
+        self._base.execute(change, (mtime_ns, stamp, name))
+        query = f"SELECT {_HEAD}, NULL, NULL FROM files WHERE name = ?"
+        return Row(*self._base.execute(query, (name,)).fetchone()).check
+
+    def set_aside(
+        self, gone: Sequence[str], touched: Sequence[str], total: Mapping[str, Partial] | None
+    ) -> None:
+        """Take rows out of the sum.
 
         Parameters
         ----------
-        names : sequence of str
+        gone : sequence of str
+            Deleted, with the sums of shards that they were in.
+        touched : sequence of str
+            Stale from now on.
         total : mapping of str to Partial, or None
             Without them; None to add up what is left.
         """
         with self._transaction():
-            self._choose_inside(names)
-            query = f"SELECT {_HEAD}, NULL, NULL FROM files JOIN chosen USING (name)"
-            checks = [Row(*row).check for row in self._base.execute(query)]
-            self._base.execute("DELETE FROM files WHERE name IN (SELECT name FROM chosen)")
+            check = count = 0
+            for names, change in (
+                (gone, "DELETE FROM files WHERE name IN (SELECT name FROM chosen)"),
+                (touched, "UPDATE files SET stale = 1 WHERE name IN (SELECT name FROM chosen)"),
+            ):
+                self._choose(names)
+                query = (
+                    f"SELECT {_HEAD}, NULL, NULL FROM files JOIN chosen USING (name)"
+                    " WHERE NOT stale"
+                )
+                for row in self._base.execute(query):
+                    check, count = check + Row(*row).check, count + 1
+                self._base.execute(change)
             self._base.execute(
                 "DELETE FROM shards WHERE shard NOT IN"
                 " (SELECT shard FROM files WHERE shard IS NOT NULL)"
             )
             if total is None:
                 total = summed((kind, part) for _, kind, part in self.states())
-            self._change(-sum(checks), -len(checks), total)
-
-    def _choose_inside(self, names: Iterable[str]) -> None:
-        """As `_choose`, in a transaction that has begun."""
-        self._base.execute("DROP TABLE IF EXISTS temp.chosen")
-        self._base.execute("CREATE TEMP TABLE chosen (name TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._base.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", ((n,) for n in names))
-
-    def restamp(self, stamps: Mapping[str, tuple[int, str]]) -> None:
-        """Write new times for files whose content is what it was.
-
-        Parameters
-        ----------
-        stamps : mapping of str to (int, str)
-            Time of change and stamp.
-        """
-        before = after = 0
-        query = f"SELECT {_HEAD}, NULL, NULL FROM files WHERE name = ?"
-        with self._transaction():
-            for name, (mtime_ns, stamp) in stamps.items():
-                row = Row(*self._base.execute(query, (name,)).fetchone())
-                before += row.check
-                after += row._replace(mtime_ns=mtime_ns, stamp=stamp).check
-                self._base.execute(
-                    "UPDATE files SET mtime_ns = ?, stamp = ? WHERE name = ?",
-                    (mtime_ns, stamp, name),
-                )
-            self._change(after - before, 0, self.total)
+            query = "SELECT DISTINCT kind FROM files WHERE reason = '' AND NOT stale"
+            left = {kind for (kind,) in self._base.execute(query)}
+            self._change(-check, -count, {k: part for k, part in total.items() if k in left})
 
     @property
     def next_shard(self) -> int:

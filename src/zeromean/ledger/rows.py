@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +21,10 @@ _LARGEST_STATE = 64 << 10  # bytes; what is larger is kept for all files of a sh
 _MANY = _LARGEST_STATE // 32  # features whose state would be larger, sums and extrema included
 _TICK, _COARSE = 20_000_000, 2_000_000_000  # ns: of the clocks of usual and of old file systems
 _FEW = 64  # features of which each file's own numbers are kept, to be listed
+
+
+#: The reason of a file that was touched, and holds what it held.
+SAME = "its content is what it was"
 
 
 class Row(NamedTuple):
@@ -81,16 +84,7 @@ def stamp_text(stamp: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """`Plan.keep`: makes the row of a file; picklable.
-
-    Attributes
-    ----------
-    same : mapping of str to bytes
-        For files that were touched: the content that is known, so that it need not be measured
-        again.
-    """
-
-    same: Mapping[str, bytes]
+    """`Plan.keep`: makes the row of a file; picklable."""
 
     def alone(self, features: int) -> bool:
         """Whether files with so many features are measured by themselves."""
