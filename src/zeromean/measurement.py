@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any, overload
 
@@ -24,11 +24,13 @@ from zeromean.errors import (
 )
 from zeromean.execution import Progress, Run, measured, watched
 from zeromean.grouped import GroupedProfile
+from zeromean.ledger.keeping import Ledger, kept
+from zeromean.ledger.wish import wanted
 from zeromean.partition import grouping_of
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 from zeromean.provenance import Provenance
-from zeromean.sources import Source
+from zeromean.sources import ListedSource, Source
 from zeromean.sources.opening import Options, open_source
 from zeromean.sources.tables import Widened
 
@@ -182,24 +184,23 @@ def measure(
     names = None if extensions is None else tuple(extensions)
     options = Options(colors, group, limit, names, format, key, features)
     opened = open_source(source, parsed, options)
-    parts = [
-        _measure_one(
-            one,
-            Plan(
-                one.pattern,
-                None if range is None else tuple(range),  # type: ignore[arg-type]
-                channels,
-                colors,
-                quantiles,
-                covariance,
-                strict,
-                tuple(feature_names),
-                grouping_of(by, one, alone=len(opened) == 1),
-            ),
-            Run(workers, executor, progress),
+    plans = [
+        Plan(
+            one.pattern,
+            None if range is None else tuple(range),  # type: ignore[arg-type]
+            channels,
+            colors,
+            quantiles,
+            covariance,
+            strict,
+            tuple(feature_names),
+            grouping_of(by, one, alone=len(opened) == 1),
         )
         for one in opened
     ]
+    run = Run(workers, executor, progress)
+    book = wanted(ledger, source, opened, plans[0], asdict(options))
+    parts = [_measure_one(one, plan, run, book) for one, plan in zip(opened, plans, strict=True)]
     profile: Any = parts[0]
     for one, part in zip(opened[1:], parts[1:], strict=True):
         try:
@@ -258,17 +259,21 @@ def _unknown(sizes: dict[str, int]) -> str:
     return f"{given}: there is no such option, and no pattern that names it{hint}"
 
 
-def _measure_one(source: Source, plan: Plan, run: Run) -> Profile:
+def _measure_one(source: Source, plan: Plan, run: Run, ledger: Ledger | None) -> Profile:
     """Measure one opened source and attach its provenance; again if a column had to be widened."""
     while True:
         names = plan.feature_names or source.feature_names
         with suppress(Widened):
-            return _measure_once(source, replace(plan, feature_names=names), run)
+            return _measure_once(source, replace(plan, feature_names=names), run, ledger)
 
 
-def _measure_once(source: Source, plan: Plan, run: Run) -> Profile:
-    with closing(measured(_shards(source, plan), source, plan, run)) as parts:
-        whole = combine(watched(parts, source.n_items, run.progress), plan.pattern)
+def _measure_once(source: Source, plan: Plan, run: Run, ledger: Ledger | None) -> Profile:
+    whole = None
+    if ledger is not None and isinstance(source, ListedSource):
+        whole = kept(source, plan, run, ledger)
+    if whole is None:
+        with closing(measured(_shards(source, plan), source, plan, run)) as parts:
+            whole = combine(watched(parts, source.n_items, run.progress), plan.pattern)
     record = source.complete(whole.record)
     record = replace(
         record,
@@ -296,7 +301,10 @@ def _look(source: Source) -> str:
 def _with_versions(record: Provenance) -> dict[str, int]:
     from zeromean.sources.decode import decoder_version
 
-    return {f"{name} {decoder_version(name)}": n for name, n in sorted(record.decoders.items())}
+    return {
+        name if " " in name else f"{name} {decoder_version(name)}": n  # a ledger knows its own
+        for name, n in sorted(record.decoders.items())
+    }
 
 
 def _versions() -> dict[str, str]:
