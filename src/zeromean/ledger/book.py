@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zeromean.accumulation import Partial
-from zeromean.errors import FormatError
+from zeromean.errors import FormatError, SourceError
 from zeromean.ledger.rows import Row, stamp_text
 from zeromean.ledger.states import decode, encode
 from zeromean.provenance import Provenance
@@ -108,7 +108,10 @@ class Book:
         if pragmas[0] != _APPLICATION:
             raise DamagedError(f"{self.path} is no ledger of zeromean")
         if pragmas[1] != VERSION:
-            raise DamagedError(f"{self.path} is a ledger of version {pragmas[1]}, not {VERSION}")
+            raise SourceError(
+                f"{self.path} is a ledger of version {pragmas[1]}, and this zeromean reads version "
+                f"{VERSION}; upgrade, or give another file"
+            )
         held = dict(self._base.execute("SELECT name, value FROM about"))
         self.about = json.loads(held.get("about", "{}"))
         for row in self._base.execute(f"SELECT {_HEAD}, NULL, NULL FROM files WHERE NOT stale"):

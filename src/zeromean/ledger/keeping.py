@@ -74,58 +74,76 @@ def kept(
     SourceError
         When the ledger is of other data or other options, is in use, or cannot be written.
     """
-    opened = _opened(ledger)
-    if opened is None:
+    lock = _locked(ledger)
+    if lock is None:
         return None
-    lock, book = opened
     try:
-        return _Run(source, plan, run, ledger, book).measured(chosen)
+        return _soundly(source, plan, run, ledger, chosen)
     finally:
-        book.close()
         lock.release()
+
+
+def _soundly(
+    source: ListedSource, plan: Plan, run: Run, ledger: Ledger, chosen: Sequence[int] | None
+) -> Measured | None:
+    """Measure; begin again with a new ledger where this one turns out to be damaged."""
+    while True:
+        book = None
+        try:
+            book = Book(ledger.path, writing=True)
+            return _Run(source, plan, run, ledger, book).measured(chosen)
+        except DamagedError as error:
+            if _is_foreign(ledger.path):
+                raise SourceError(f"{error}; give the name of a new file") from None
+            if book is not None:
+                book.close()
+            _set_aside(ledger.path, str(error))
+        except OSError as error:
+            if book is not None or isinstance(error, SourceError):
+                raise
+            _refused(ledger, error)
+            return None
+        finally:
+            if book is not None:
+                book.close()
 
 
 # ---------------------------------------------------------------- opening
 
 
-def _opened(ledger: Ledger) -> tuple[Lock, Book] | None:
-    """The lock and the open ledger; None, with a warning, where the cache cannot be had."""
-    lock = None
+def _locked(ledger: Ledger) -> Lock | None:
+    """The lock; None, with a warning, where the cache cannot be had."""
     try:
         if not ledger.chosen:
             ledger.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = Lock(ledger.path)
-        return lock, _sound(ledger)
+        return Lock(ledger.path)
     except OSError as error:
-        if lock is not None:
-            lock.release()
-        if ledger.chosen:
-            if isinstance(error, SourceError):
-                raise
-            raise SourceError(f"cannot keep the ledger {ledger.path}: {_why(error)}") from None
-        why = "it is in use" if isinstance(error, InUseError) else _why(error)
-        warn(f"nothing is kept for the next run: {ledger.path}: {why}")
+        _refused(ledger, error)
         return None
+
+
+def _refused(ledger: Ledger, error: OSError) -> None:
+    """A ledger cannot be had: an error where it was asked for, a warning where it is the cache."""
+    if ledger.chosen:
+        if isinstance(error, SourceError):
+            raise error
+        raise SourceError(f"cannot keep the ledger {ledger.path}: {_why(error)}") from None
+    why = "it is in use" if isinstance(error, InUseError) else _why(error)
+    warn(f"nothing is kept for the next run: {ledger.path}: {why}")
 
 
 def _why(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _sound(ledger: Ledger) -> Book:
-    """The ledger; a new one where the file is damaged, which is set aside."""
-    try:
-        return Book(ledger.path, writing=True)
-    except DamagedError as error:
-        if _is_foreign(ledger.path):
-            raise SourceError(f"{error}; give the name of a new file") from None
-        aside = _aside(ledger.path)
-        ledger.path.replace(aside)
-        for more in ("-journal", "-wal", "-shm"):
-            with suppress(OSError):
-                ledger.path.with_name(ledger.path.name + more).unlink()
-        warn(f"{error}; it is set aside as {aside.name}, and all files are measured again")
-        return Book(ledger.path, writing=True)
+def _set_aside(path: Path, why: str) -> None:
+    """Move a damaged ledger out of the way, and say so."""
+    aside = _aside(path)
+    path.replace(aside)
+    for more in ("-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            path.with_name(path.name + more).unlink()
+    warn(f"{why}; it is set aside as {aside.name}, and all files are measured again")
 
 
 def _is_foreign(path: Path) -> bool:

@@ -1,0 +1,604 @@
+"""The ledger: resume, add, change, remove; the same bits as a fresh measurement, always."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zeromean as zm
+from zeromean.ledger import identity, rows
+from zeromean.ledger.keeping import Ledger, kept
+from zeromean.ledger.lock import Lock
+from zeromean.ledger.states import decode, encode
+from zeromean.sources import images
+
+CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10-train-5k"
+RNG = np.random.default_rng(6)
+
+
+def put(folder, name, shape=(6, 5, 3), dtype=np.uint8):
+    """Write one picture of random pixels."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = RNG.integers(0, 256, shape).astype(dtype)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder of 70 small pictures: more than one shard."""
+    folder = tmp_path / "data"
+    for i in range(70):
+        put(folder, f"{i % 3}/{i:03d}.png", (6 + i % 4, 5, 3))
+    return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of all files that are decoded."""
+    names: list[str] = []
+    usual = images.picture
+
+    def noting(data, name, *rest):
+        names.append(name)
+        return usual(data, name, *rest)
+
+    monkeypatch.setattr(images, "picture", noting)
+    return names
+
+
+def settle(folder):
+    """Make all files look older than a tick of the file system's clock."""
+    time.sleep(0.03)
+
+
+def same(first, second):
+    """Bit for bit: statistics, extrema, and where they came from."""
+    assert first == second
+    assert np.array_equal(first.min, second.min)
+    assert np.array_equal(first.max, second.max)
+    mine, theirs = first.provenance, second.provenance
+    for name in ("items", "skipped", "bytes", "digest", "decoders", "notes", "warnings"):
+        assert getattr(mine, name) == getattr(theirs, name), name
+
+
+# ---------------------------------------------------------------- again
+
+
+def test_a_second_run_reads_nothing(data, tmp_path, decoded):
+    fresh = zm.measure(data)
+    settle(data)
+    decoded.clear()
+    same(zm.measure(data, ledger=tmp_path / "x.ledger"), fresh)
+    assert len(decoded) == 70
+    decoded.clear()
+    same(zm.measure(data, ledger=tmp_path / "x.ledger"), fresh)
+    assert decoded == []
+
+
+@pytest.mark.parametrize("per", ["n h w c -> c", "n h w c ->", "n h w c -> n"])
+def test_patterns(data, tmp_path, per):
+    """Also one that keeps nothing; one that cannot be measured says so as without a ledger."""
+    if per.endswith("n"):
+        with pytest.raises(zm.PatternError):
+            zm.measure(data, per, ledger=tmp_path / "x.ledger")
+        return
+    for _ in range(2):
+        same(zm.measure(data, per, ledger=tmp_path / "x.ledger"), zm.measure(data, per))
+
+
+def change(folder):
+    """Add, change, delete, touch, and break some files."""
+    settle(folder)
+    added = [put(folder, f"new/{i}.png") for i in range(5)]
+    changed = [put(folder, f"0/{i:03d}.png", (9, 9, 3)) for i in range(0, 12, 3)]
+    for i in range(1, 9, 3):
+        (folder / f"1/{i:03d}.png").unlink()
+    broken = folder / "2/002.png"
+    broken.write_bytes(broken.read_bytes()[:-20])
+    touched = folder / "2/005.png"
+    os.utime(touched)
+    return {p.relative_to(folder).as_posix() for p in [*added, *changed, broken]}, touched
+
+
+def test_what_is_new_changed_or_gone_and_nothing_else_is_read(data, tmp_path, decoded):
+    ledger = tmp_path / "x.ledger"
+    settle(data)
+    zm.measure(data, ledger=ledger)
+    expected, touched = change(data)
+    settle(data)
+    decoded.clear()
+    with pytest.warns(zm.SkippedWarning):
+        after = zm.measure(data, ledger=ledger)
+    assert set(decoded) == expected  # a touched file is read, and not decoded
+    with pytest.warns(zm.SkippedWarning):
+        same(after, zm.measure(data))
+    decoded.clear()
+    with pytest.warns(zm.SkippedWarning):
+        same(zm.measure(data, ledger=ledger), after)
+    assert decoded == []
+    assert touched.exists()
+
+
+def test_a_file_that_is_mended_counts(data, tmp_path):
+    ledger = tmp_path / "x.ledger"
+    whole = zm.measure(data)
+    file = data / "0/000.png"
+    content = file.read_bytes()
+    file.write_bytes(content[:40])
+    with pytest.warns(zm.SkippedWarning):
+        assert zm.measure(data, ledger=ledger).provenance.items == 69
+    file.write_bytes(content)
+    same(zm.measure(data, ledger=ledger), whole)
+
+
+def test_an_emptied_and_refilled_folder(data, tmp_path):
+    ledger = tmp_path / "x.ledger"
+    zm.measure(data, ledger=ledger)
+    for name in ("0", "1", "2"):
+        shutil.rmtree(data / name)
+    put(data, "only.png")
+    same(zm.measure(data, ledger=ledger), zm.measure(data))
+    (data / "only.png").write_bytes(b"nothing")
+    with pytest.raises(zm.SourceError, match="none of 1 files could be measured"):
+        zm.measure(data, ledger=ledger)
+
+
+def test_a_change_within_a_tick_of_the_clock_is_noticed(data, tmp_path, monkeypatch):
+    """Same size, same times: only its content tells. The file is read again for that reason."""
+    ledger = tmp_path / "x.ledger"
+    monkeypatch.setattr(rows, "_TICK", 10**18)
+    zm.measure(data, ledger=ledger)
+    file = data / "0/000.png"
+    before = file.stat()
+    pixels = np.asarray(Image.open(file)).copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(file, compress_level=6)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.setattr(identity, "about", identity.about)
+    same(zm.measure(data, ledger=ledger), zm.measure(data))
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_engines(data, tmp_path, executor):
+    fresh = zm.measure(data)
+    if executor == "threads":
+        same(zm.measure(data, ledger=tmp_path / "x.ledger", workers=3), fresh)
+        return
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+        same(zm.measure(data, ledger=tmp_path / "x.ledger", executor=pool), fresh)
+    same(zm.measure(data, ledger=tmp_path / "x.ledger"), fresh)
+
+
+def test_kinds_are_kept_apart(data, tmp_path):
+    """Two kinds are refused as without a ledger, naming a file of each."""
+    ledger = tmp_path / "x.ledger"
+    put(data, "gray.png", (4, 4))
+    for _ in range(2):
+        with pytest.raises(zm.SourceError, match=r"L uint8: such as gray\.png"):
+            zm.measure(data, colors="keep", ledger=ledger)
+    (data / "gray.png").unlink()
+    same(zm.measure(data, colors="keep", ledger=ledger), zm.measure(data, colors="keep"))
+
+
+def test_floats_whose_extrema_cannot_be_subtracted(tmp_path):
+    """After a removal extrema are found anew, so they stay exact."""
+    folder, ledger = tmp_path / "floats", tmp_path / "x.ledger"
+    folder.mkdir()
+    for i in range(9):
+        Image.fromarray(RNG.normal(i, 1, (4, 4)).astype(np.float32)).save(folder / f"{i}.tif")
+    options = {"colors": "keep", "format": "images", "quantiles": True}
+    same(zm.measure(folder, ledger=ledger, **options), zm.measure(folder, **options))
+    (folder / "8.tif").unlink()
+    (folder / "0.tif").unlink()
+    after = zm.measure(folder, ledger=ledger, **options)
+    same(after, zm.measure(folder, **options))
+    assert after.extrema_exact
+
+
+def test_sums_that_are_too_large_for_each_file(tmp_path, decoded):
+    """Mean images: a shard's files share a sum; one that goes takes the others along, aloud."""
+    folder, ledger, per = tmp_path / "data", tmp_path / "x.ledger", "n h w c -> h w c"
+    for i in range(130):
+        put(folder, f"{i:03d}.png", (40, 30, 3))
+    settle(folder)
+    same(zm.measure(folder, per, ledger=ledger), zm.measure(folder, per))
+    decoded.clear()
+    same(zm.measure(folder, per, ledger=ledger), zm.measure(folder, per))
+    assert len(decoded) == 130  # of the fresh measurement
+    (folder / "005.png").unlink()
+    put(folder, "999.png", (40, 30, 3))
+    settle(folder)
+    decoded.clear()
+    with pytest.warns(zm.ZeromeanWarning, match="63 files are measured again"):
+        after = zm.measure(folder, per, ledger=ledger)
+    assert len(decoded) == 64
+    same(after, zm.measure(folder, per))
+
+
+# ---------------------------------------------------------------- states
+
+
+def test_states_come_back_as_they_were(tmp_path):
+    """Every kind of statistic, through the bytes of a ledger."""
+    from zeromean.accumulation import Plan, gathering_of
+    from zeromean.pattern import Pattern
+    from zeromean.sources import Item
+
+    arrays = [
+        RNG.integers(0, 256, (5, 4, 3)).astype(np.uint8),
+        RNG.integers(0, 2, (5, 4, 3)).astype(bool),
+        RNG.integers(-9, 9, (5, 4, 3)).astype(np.int8),
+        RNG.integers(0, 65536, (5, 4, 3)).astype(np.uint16),
+        RNG.normal(size=(5, 4, 3)).astype(np.float16),
+        RNG.normal(size=(5, 4, 3)).astype(np.float32),
+        RNG.normal(size=(5, 4, 3)) * 1e300,
+        np.full((5, 4, 3), np.nan),
+        RNG.integers(-(2**63), 2**63 - 1, (5, 4, 3)),
+        np.zeros((0, 4, 3)),
+    ]
+    for array in arrays:
+        for quantiles in (False, True):
+            plan = Plan(Pattern.parse("n h w c -> c"), quantiles=quantiles)
+            gathering = gathering_of(plan, Item(array, "a"))
+            gathering.add(Item(array, "a"))
+            part = gathering.finish()
+            back = decode(encode(part), "a")
+            for name in ("statistics", "extrema", "stds", "buckets", "kept_shape", "dtype"):
+                assert getattr(back, name) == getattr(part, name), (array.dtype, name)
+
+
+def test_a_state_with_another_bit_is_refused():
+    profile = RNG.integers(0, 256, (1, 3, 3, 1)).astype(np.uint8)
+    from zeromean.accumulation import Plan, gathering_of
+    from zeromean.pattern import Pattern
+    from zeromean.sources import Item
+
+    gathering = gathering_of(Plan(Pattern.parse("n h w c -> c")), Item(profile[0], "a"))
+    gathering.add(Item(profile[0], "a"))
+    state = encode(gathering.finish())
+    for i in range(len(state)):
+        for bit in (1, 16, 128):
+            bad = bytearray(state)
+            bad[i] ^= bit
+            with pytest.raises(zm.FormatError):
+                decode(bytes(bad), "a")
+
+
+# ---------------------------------------------------------------- what a ledger is of
+
+
+def test_other_options_are_refused_and_said(data, tmp_path):
+    ledger = tmp_path / "x.ledger"
+    zm.measure(data, ledger=ledger)
+    with pytest.raises(zm.SourceError, match="was kept with colors='RGB' and not 'gray'"):
+        zm.measure(data, colors="gray", ledger=ledger)
+
+
+def test_other_data_is_refused_and_moved_data_is_not(data, tmp_path, decoded):
+    ledger = tmp_path / "x.ledger"
+    fresh = zm.measure(data, ledger=ledger)
+    other = tmp_path / "other"
+    put(other, "a.png")
+    with pytest.raises(zm.SourceError, match="only 0 of its 70 files are here"):
+        zm.measure(other, ledger=ledger)
+    moved = tmp_path / "moved"
+    shutil.copytree(data, moved)
+    decoded.clear()
+    same(zm.measure(moved, ledger=ledger), fresh)
+    assert decoded == []  # copied files have other times, and the same content
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"by": "class"}, "groups"),
+        ({"covariance": True}, "covariances"),
+        ({"limit": 3}, "a quick look"),
+    ],
+)
+def test_what_no_ledger_is_kept_of(data, tmp_path, options, reason):
+    with pytest.raises(zm.SourceError, match=f"no ledger can be kept of {reason}"):
+        zm.measure(data, ledger=tmp_path / "x.ledger", **options)
+
+
+def test_arrays_have_no_ledger(tmp_path):
+    with pytest.raises(zm.SourceError, match="no ledger can be kept of array"):
+        zm.measure(np.zeros((3, 2)), ledger=tmp_path / "x.ledger")
+
+
+def test_chosen_files(data, tmp_path, decoded):
+    """A sample of the files gives the sum of the sample, and the rest can follow."""
+    from zeromean.accumulation import Plan
+    from zeromean.execution import Run
+
+    source = images.ImageFiles(data)
+    of = identity.about(data, {})
+    ledger = Ledger(tmp_path / "x.ledger", of, chosen=True)
+    plan = Plan(source.pattern, colors="RGB")
+    chosen = [3, 40, 69]
+    part = kept(source, plan, Run(workers=1), ledger, chosen)
+    names = [entry.name for entry in source.entries()]
+    plain = zm.measure([data / names[i] for i in chosen])
+    assert part.partials["RGB uint8"].statistics == plain.statistics
+    assert part.record.digest == plain.provenance.digest
+    more = kept(source, plan, Run(workers=1), ledger, [*chosen, 5])
+    assert more.record.items == 4
+    settle(data)
+    decoded.clear()
+    whole = kept(source, plan, Run(workers=1), ledger)
+    assert len(decoded) <= 67
+    assert whole.partials["RGB uint8"].statistics == zm.measure(data).statistics
+    again = kept(source, plan, Run(workers=1), ledger, chosen)
+    assert again.partials["RGB uint8"].statistics == plain.statistics
+
+
+# ---------------------------------------------------------------- trouble
+
+
+def test_a_second_writer_is_told_who_holds_it(data, tmp_path):
+    ledger = tmp_path / "x.ledger"
+    lock = Lock(ledger)
+    with pytest.raises(zm.SourceError, match=rf"written to by process {os.getpid()} on .* since"):
+        zm.measure(data, ledger=ledger)
+    lock.release()
+    zm.measure(data, ledger=ledger)
+
+
+def test_a_lock_of_the_dead_holds_nobody(data, tmp_path):
+    ledger = tmp_path / "x.ledger"
+    (tmp_path / "x.ledger.lock").write_text('{"pid": 1, "host": "x", "since": 0}')
+    zm.measure(data, ledger=ledger)
+
+
+def test_damage_is_found_and_the_ledger_made_anew(data, tmp_path):
+    """Whatever bit is flipped: the result is that of a fresh measurement."""
+    ledger, fresh = tmp_path / "x.ledger", zm.measure(data)
+    settle(data)
+    zm.measure(data, ledger=ledger)
+    good = ledger.read_bytes()
+    chance = random.Random(6)
+    found = 0
+    for trial in range(120):
+        bad = bytearray(good)
+        if trial % 10 == 9:
+            del bad[chance.randrange(len(bad)) :]
+        else:
+            bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
+        ledger.write_bytes(bytes(bad))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            if bad[:16] == good[:16] and bad[60:64] + bad[68:72] == good[60:64] + good[68:72]:
+                same(zm.measure(data, ledger=ledger), fresh)
+            else:  # what says that it is a ledger
+                with pytest.raises(zm.SourceError, match=r"is no ledger|is damaged|version"):
+                    zm.measure(data, ledger=ledger)
+        found += any("measured again" in str(w.message) for w in said)
+    assert found > 20
+    assert list(tmp_path.glob("x.ledger.damaged-*"))
+
+
+def test_a_state_that_was_damaged_is_not_subtracted(data, tmp_path):
+    """The sum is sound, the state of a file is not: it is found when the file goes."""
+    ledger = tmp_path / "x.ledger"
+    settle(data)
+    zm.measure(data, ledger=ledger)
+    with sqlite3.connect(ledger) as base:
+        base.execute("UPDATE files SET state = x'00' || state WHERE name = '0/000.png'")
+    base.close()
+    (data / "0/000.png").unlink()
+    with pytest.warns(zm.ZeromeanWarning, match="damaged"):
+        same(zm.measure(data, ledger=ledger), zm.measure(data))
+
+
+def test_somebody_elses_file_is_left_alone(data, tmp_path):
+    for content in (b"my notes", b"SQLite format 3\0" + bytes(4000)):
+        notes = tmp_path / "notes.txt"
+        notes.write_bytes(content)
+        with pytest.raises(zm.SourceError, match="give the name of a new file"):
+            zm.measure(data, ledger=notes)
+        assert notes.read_bytes() == content
+
+
+def test_a_newer_ledger_is_not_thrown_away(data, tmp_path):
+    ledger = tmp_path / "x.ledger"
+    zm.measure(data, ledger=ledger)
+    with sqlite3.connect(ledger) as base:
+        base.execute("PRAGMA user_version = 9")
+    base.close()
+    with pytest.raises(zm.SourceError, match="version 9"):
+        zm.measure(data, ledger=ledger)
+
+
+def test_files_that_vanish_or_cannot_be_read_are_tried_again(data, tmp_path, monkeypatch):
+    ledger = tmp_path / "x.ledger"
+    gone = data / "0/000.png"
+    content = gone.read_bytes()
+    usual = images.ImageFiles.shards_of
+
+    def vanishing(self, chosen):
+        gone.unlink(missing_ok=True)
+        return usual(self, chosen)
+
+    monkeypatch.setattr(images.ImageFiles, "shards_of", vanishing)
+    with pytest.warns(zm.SkippedWarning, match="vanished before it was read"):
+        assert zm.measure(data, ledger=ledger).provenance.items == 69
+    monkeypatch.undo()
+    gone.write_bytes(content)
+    same(zm.measure(data, ledger=ledger), zm.measure(data))
+
+
+def test_a_file_that_changes_while_it_is_read_does_not_count(data, tmp_path, monkeypatch):
+    ledger = tmp_path / "x.ledger"
+    usual, target = images.picture, data / "0/000.png"
+
+    def growing(content, name, *rest):
+        if name == "0/000.png":
+            with target.open("ab") as file:
+                file.write(b"more")
+        return usual(content, name, *rest)
+
+    monkeypatch.setattr(images, "picture", growing)
+    with pytest.warns(zm.SkippedWarning, match="changed while it was read"):
+        after = zm.measure(data, ledger=ledger)
+    assert after.provenance.items == 69
+    monkeypatch.undo()
+    same(zm.measure(data, ledger=ledger), zm.measure(data))
+
+
+def test_what_was_done_before_an_error_is_kept(data, tmp_path, decoded, monkeypatch):
+    """Ctrl-C, and everything else that ends a run."""
+    ledger = tmp_path / "x.ledger"
+    settle(data)
+    usual = images.picture
+
+    def stopping(content, name, *rest):
+        if len(decoded) == 66:
+            raise KeyboardInterrupt
+        return usual(content, name, *rest)
+
+    monkeypatch.setattr(images, "picture", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        zm.measure(data, ledger=ledger, workers=1)
+    monkeypatch.setattr(images, "picture", usual)
+    done = len(decoded)
+    decoded.clear()
+    same(zm.measure(data, ledger=ledger), zm.measure(data))
+    assert len(decoded) - 70 <= 70 - 64  # the first shard was written down
+    assert done == 66
+
+
+def test_strict_stops_and_keeps(data, tmp_path):
+    (data / "2/002.png").write_bytes(b"nothing")
+    with pytest.raises(zm.SourceError, match=r"2/002\.png"):
+        zm.measure(data, ledger=tmp_path / "x.ledger", strict=True)
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_done_without(data, tmp_path, monkeypatch):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("no folder")
+    monkeypatch.setenv("ZEROMEAN_CACHE", str(blocked))
+    with pytest.warns(zm.ZeromeanWarning, match="nothing is kept for the next run"):
+        same(zm.measure(data, ledger=True), zm.measure(data))
+    monkeypatch.setenv("ZEROMEAN_CACHE", str(tmp_path / "cache"))
+    same(zm.measure(data, ledger=True), zm.measure(data))
+    assert list((tmp_path / "cache" / "ledgers").glob("data-*.ledger"))
+    with pytest.raises(zm.SourceError, match="there is no such folder"):
+        zm.measure(data, ledger=tmp_path / "nowhere" / "x.ledger")
+    with pytest.raises(zm.SourceError, match="is a folder"):
+        zm.measure(data, ledger=tmp_path)
+
+
+FULL = """
+import resource, signal, sys, warnings
+import zeromean as zm
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    profile = zm.measure(sys.argv[1], ledger=sys.argv[2])
+print(profile.provenance.digest, profile.count.tolist(), profile.provenance.items)
+print(*[w.message for w in said], sep=chr(10))
+"""
+
+
+@pytest.mark.parametrize("size", [50_000, 70_000])
+def test_a_full_disk(data, tmp_path, size):
+    """The result is right, one sentence says what became of the ledger, and it is of use again."""
+    ledger, fresh = tmp_path / "x.ledger", zm.measure(data)
+    command = [sys.executable, "-c", FULL, str(data), str(ledger), str(size)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{fresh.provenance.digest} {fresh.count.tolist()} 70"
+    assert len(lines) == 2, lines
+    assert "cannot be written any more" in lines[1]
+    same(zm.measure(data, ledger=ledger), fresh)
+
+
+# ---------------------------------------------------------------- killed
+
+KILLED = """
+import os, sys
+import zeromean as zm
+from zeromean.ledger import keeping
+from zeromean.sources import images
+
+log = os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+usual = images.picture
+def noting(data, name, *rest):
+    os.write(log, (name + chr(10)).encode())
+    return usual(data, name, *rest)
+images.picture = noting
+keeping._OFTEN = float(sys.argv[4])
+profile = zm.measure(sys.argv[1], ledger=sys.argv[2])
+profile.save(sys.argv[5])
+"""
+
+
+def recorded(ledger):
+    """The names of all rows."""
+    with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as base:
+        try:
+            names = {name for (name,) in base.execute("SELECT name FROM files")}
+        except sqlite3.OperationalError:  # killed before the tables were made
+            names = set()
+    base.close()
+    return names
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+def test_killed_at_any_moment_and_resumed(tmp_path):
+    """kill -9 at 50 random moments: the bits of a run that nobody disturbed; nothing read twice.
+
+    What the fault injector notes in a run and what the ledger held before it never overlap.
+    """
+    data = CIFAR
+    if not data.exists():
+        data = tmp_path / "data"
+        for i in range(1500):
+            put(data, f"{i:04d}.png", (32, 32, 3))
+        settle(data)
+    ledger, log, out = tmp_path / "x.ledger", tmp_path / "log", tmp_path / "out.json"
+    command = [sys.executable, "-c", KILLED, str(data), str(ledger), str(log), "0.01", str(out)]
+    chance = random.Random(50)
+    kills, resumed = 0, 0
+    while kills < 50:
+        before = recorded(ledger) if ledger.exists() else set()
+        log.write_text("")
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        try:
+            process.communicate(timeout=chance.uniform(0.2, 2.2))
+            assert process.returncode == 0
+            same(zm.load(out), zm.measure(data))
+            for file in (ledger, out):
+                file.unlink()
+            continue
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        kills += 1
+        seen = set(log.read_text().split("\n")) - {""}
+        assert not seen & before
+        resumed += bool(before) and bool(seen)
+    before = recorded(ledger) if ledger.exists() else set()
+    log.write_text("")
+    subprocess.run(command, check=True)
+    assert not set(log.read_text().split("\n")) & before
+    same(zm.load(out), zm.measure(data))
+    assert resumed >= 10
