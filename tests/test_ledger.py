@@ -21,7 +21,7 @@ from PIL import Image
 
 import zeromean as zm
 from zeromean.ledger import identity, rows
-from zeromean.ledger.keeping import Ledger, kept
+from zeromean.ledger.keeping import Where, kept
 from zeromean.ledger.lock import Lock
 from zeromean.ledger.states import decode, encode
 from zeromean.sources import images
@@ -329,7 +329,7 @@ def test_chosen_files(data, tmp_path, decoded):
 
     source = images.ImageFiles(data)
     of = identity.about(data, {})
-    ledger = Ledger(tmp_path / "x.ledger", of, chosen=True)
+    ledger = Where(tmp_path / "x.ledger", of, chosen=True)
     plan = Plan(source.pattern, colors="RGB")
     chosen = [3, 40, 69]
     part = kept(source, plan, Run(workers=1), ledger, chosen)

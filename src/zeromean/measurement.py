@@ -24,7 +24,7 @@ from zeromean.errors import (
 )
 from zeromean.execution import Progress, Run, measured, watched
 from zeromean.grouped import GroupedProfile
-from zeromean.ledger.keeping import Ledger, kept
+from zeromean.ledger.keeping import Where, kept
 from zeromean.ledger.wish import wanted
 from zeromean.partition import grouping_of
 from zeromean.pattern import Pattern
@@ -259,7 +259,7 @@ def _unknown(sizes: dict[str, int]) -> str:
     return f"{given}: there is no such option, and no pattern that names it{hint}"
 
 
-def _measure_one(source: Source, plan: Plan, run: Run, ledger: Ledger | None) -> Profile:
+def _measure_one(source: Source, plan: Plan, run: Run, ledger: Where | None) -> Profile:
     """Measure one opened source and attach its provenance; again if a column had to be widened."""
     while True:
         names = plan.feature_names or source.feature_names
@@ -267,7 +267,7 @@ def _measure_one(source: Source, plan: Plan, run: Run, ledger: Ledger | None) ->
             return _measure_once(source, replace(plan, feature_names=names), run, ledger)
 
 
-def _measure_once(source: Source, plan: Plan, run: Run, ledger: Ledger | None) -> Profile:
+def _measure_once(source: Source, plan: Plan, run: Run, ledger: Where | None) -> Profile:
     whole = None
     if ledger is not None and isinstance(source, ListedSource):
         whole = kept(source, plan, run, ledger)

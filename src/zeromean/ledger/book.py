@@ -399,6 +399,21 @@ class Book:
         self._check, self._count, self.total = self._after
 
 
+def about_of(path: Path) -> dict[str, Any]:
+    """What a ledger is of, read without a look at its rows; empty when it cannot be read."""
+    with suppress(sqlite3.Error, OSError, ValueError):
+        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            (text,) = base.execute("SELECT value FROM about WHERE name = 'about'").fetchone() or (
+                "{}",
+            )
+            held: dict[str, Any] = json.loads(text)
+            return held
+        finally:
+            base.close()
+    return {}
+
+
 def summed(parts: Iterable[tuple[str, Partial]]) -> dict[str, Partial]:
     """The sum of states by kind."""
     total: dict[str, Partial] = {}

@@ -28,7 +28,7 @@ _MOVED = 0.5  # of the rows that must be found again in another place
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Where:
     """Which ledger a run keeps.
 
     Attributes
@@ -50,7 +50,7 @@ def kept(
     source: ListedSource,
     plan: Plan,
     run: Run,
-    ledger: Ledger,
+    ledger: Where,
     chosen: Sequence[int] | None = None,
 ) -> Measured | None:
     """Measure what the ledger does not know; what comes back is the sum of all files listed.
@@ -60,7 +60,7 @@ def kept(
     source : ListedSource
     plan : Plan
     run : Run
-    ledger : Ledger
+    ledger : Where
     chosen : sequence of int, optional
         Measure only these entries, and give their sum; nothing is taken out.
 
@@ -84,7 +84,7 @@ def kept(
 
 
 def _soundly(
-    source: ListedSource, plan: Plan, run: Run, ledger: Ledger, chosen: Sequence[int] | None
+    source: ListedSource, plan: Plan, run: Run, ledger: Where, chosen: Sequence[int] | None
 ) -> Measured | None:
     """Measure; begin again with a new ledger where this one turns out to be damaged."""
     while True:
@@ -111,7 +111,7 @@ def _soundly(
 # ---------------------------------------------------------------- opening
 
 
-def _locked(ledger: Ledger) -> Lock | None:
+def _locked(ledger: Where) -> Lock | None:
     """The lock; None, with a warning, where the cache cannot be had."""
     try:
         if not ledger.chosen:
@@ -122,7 +122,7 @@ def _locked(ledger: Ledger) -> Lock | None:
         return None
 
 
-def _refused(ledger: Ledger, error: OSError) -> None:
+def _refused(ledger: Where, error: OSError) -> None:
     """A ledger cannot be had: an error where it was asked for, a warning where it is the cache."""
     if ledger.chosen:
         if isinstance(error, SourceError):
@@ -185,7 +185,7 @@ class _Run:
     """One run with a ledger."""
 
     def __init__(
-        self, source: ListedSource, plan: Plan, run: Run, ledger: Ledger, book: Book
+        self, source: ListedSource, plan: Plan, run: Run, ledger: Where, book: Book
     ) -> None:
         self.source, self.plan, self.run, self.ledger, self.book = source, plan, run, ledger, book
         self.total: dict[str, Partial] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from zeromean.accumulation import Plan
 from zeromean.errors import SourceError
 from zeromean.ledger.identity import about, cached
-from zeromean.ledger.keeping import Ledger
+from zeromean.ledger.keeping import Where
 from zeromean.sources import ListedSource, Source
 
 #: For the command line: in the user's cache where that is of use, and else not at all.
@@ -20,7 +20,7 @@ _LEAST = 2  # files of which a ledger is kept that nobody asked for
 
 def wanted(
     wish: Any, given: Any, opened: Sequence[Source], plan: Plan, options: Mapping[str, Any]
-) -> Ledger | None:
+) -> Where | None:
     """The ledger of a run, None for none.
 
     Parameters
@@ -48,13 +48,13 @@ def wanted(
         raise SourceError(f"no ledger can be kept of {reason}")
     of = about(given, _identity(plan, options))
     if wish is True or wish is IF_POSSIBLE:
-        return Ledger(cached(of), of, chosen=False)
+        return Where(cached(of), of, chosen=False)
     path = Path(os.fspath(wish))
     if path.is_dir():
         raise SourceError(f"the ledger {path} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
         raise SourceError(f"the ledger {path} cannot be made: there is no such folder")
-    return Ledger(path, of, chosen=True)
+    return Where(path, of, chosen=True)
 
 
 def _against(opened: Sequence[Source], plan: Plan, options: Mapping[str, Any]) -> str:
