@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from importlib.util import find_spec
+
+# Nothing of what tests measure is kept in the cache of whoever runs them.
+os.environ["ZEROMEAN_CACHE"] = tempfile.mkdtemp(prefix="zeromean-cache-")
+atexit.register(shutil.rmtree, os.environ["ZEROMEAN_CACHE"], ignore_errors=True)
 
 _HOWTO = "docs/howto/"
 _NEEDS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -602,3 +603,139 @@ def test_killed_at_any_moment_and_resumed(tmp_path):
     assert not set(log.read_text().split("\n")) & before
     same(zm.load(out), zm.measure(data))
     assert resumed >= 10
+
+
+# ---------------------------------------------------------------- reading it
+
+
+def run(*arguments):
+    """The command line, with everything it prints."""
+    from click.testing import CliRunner
+
+    from zeromean.cli import main
+
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def levels(folder, values):
+    """Pictures of one gray level each, with one pixel that differs."""
+    folder.mkdir(exist_ok=True)
+    for name, value in values.items():
+        pixels = np.full((8, 8, 3), value, np.uint8)
+        pixels[0, 0] = 255 - value
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def test_odd_files_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEROMEAN_CACHE", str(tmp_path / "cache"))
+    folder = levels(tmp_path / "data", {f"usual{i}": 100 + i for i in range(10)} | {"black": 0})
+    assert run("measure", folder).exit_code == 0
+    result = run("show", folder, "--by-file", "-n", 2)
+    assert result.exit_code == 0, result.output
+    titles = {}
+    for line in result.output.splitlines():
+        if line in ("Darkest", "Brightest", "Flattest", "Most unusual"):
+            title = line
+        elif ".png" in line:
+            titles.setdefault(title, []).append(line.split()[0])
+    assert titles["Darkest"] == ["black.png", "usual0.png"]
+    assert titles["Brightest"] == ["usual9.png", "usual8.png"]
+    assert titles["Most unusual"][0] == "black.png"
+    assert len(titles["Flattest"]) == 2
+    files = json.loads(run("show", folder, "--by-file", "--json").output)
+    black = next(f for f in files if f["name"] == "black.png")
+    assert black["mean"] == [255 / 64] * 3
+    assert black["unusual"] > 3.5
+    assert run("show", folder).output == run(
+        "show", next((tmp_path / "cache").rglob("*.ledger"))
+    ).output.replace(str(next((tmp_path / "cache").rglob("*.ledger"))), str(folder))
+
+
+def test_numbers_of_files_are_those_of_their_profiles(data, tmp_path):
+    zm.measure(data, ledger=tmp_path / "x.ledger")
+    ledger = zm.Ledger(tmp_path / "x.ledger")
+    for file in ledger.files:
+        alone = zm.measure(data / file.name)
+        assert np.allclose(file.mean, alone.mean, rtol=1e-14)
+        assert np.allclose(file.std, alone.std, rtol=1e-12)
+        assert file.min == tuple(alone.min.tolist())
+        assert file.max == tuple(alone.max.tolist())
+        assert int(file.sha256, 16) == alone.provenance.digest
+    assert ledger.profile() == zm.measure(data)
+
+
+def test_what_two_splits_share(data, tmp_path):
+    other = tmp_path / "val"
+    put(other, "own.png")
+    for name in ("0/000.png", "1/001.png"):
+        shutil.copy(data / name, other / Path(name).name)
+    ledgers = tmp_path / "a.ledger", tmp_path / "b.ledger"
+    for folder, ledger in zip((data, other), ledgers, strict=True):
+        zm.measure(folder, ledger=ledger)
+    pairs = zm.Ledger(ledgers[0]).shared(zm.Ledger(ledgers[1]))
+    assert [(a.name, b.name) for a, b in pairs] == [
+        ("0/000.png", "000.png"),
+        ("1/001.png", "001.png"),
+    ]
+    result = run("show", ledgers[0], "--shared-with", ledgers[1])
+    assert result.exit_code == 1
+    assert "2 of 70 files" in result.output
+    for name in ("000.png", "001.png"):
+        (other / name).unlink()
+    zm.measure(other, ledger=ledgers[1])
+    assert run("show", ledgers[0], "--shared-with", ledgers[1]).exit_code == 0
+
+
+def test_no_ledger_is_said(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEROMEAN_CACHE", str(tmp_path / "cache"))
+    result = run("show", data, "--by-file")
+    assert result.exit_code == 2
+    assert "no ledger of" in result.output
+    assert "measure it with a ledger first" in result.output
+
+
+def test_the_command_line_keeps_one_and_can_do_without(data, tmp_path, monkeypatch, decoded):
+    monkeypatch.setenv("ZEROMEAN_CACHE", str(tmp_path / "cache"))
+    settle(data)
+    first = run("measure", data, "--no-ledger", "--json")
+    assert not (tmp_path / "cache").exists()
+    assert run("measure", data, "--json").stdout == first.stdout
+    decoded.clear()
+    assert run("measure", data, "--json").stdout == first.stdout
+    assert decoded == []
+    assert run("measure", data, "--colors", "gray").exit_code == 0
+    assert len(decoded) == 70  # other options, another ledger
+    assert run("measure", data, "--ledger", "x", "--no-ledger").exit_code == 2
+
+
+# ---------------------------------------------------------------- merge, subtract, update
+
+
+def test_merge_subtract_and_update(data, tmp_path):
+    """What the command line adds and takes away is what measuring together gives."""
+    other = tmp_path / "more"
+    for i in range(3):
+        put(other, f"{i}.png")
+    both = zm.measure([data, other])
+    a, b, c = (tmp_path / f"{name}.json" for name in "abc")
+    assert run("measure", data, "-o", a).exit_code == 0
+    assert run("measure", other, "-o", b).exit_code == 0
+    assert run("merge", a, b, "-o", c).exit_code == 0
+    assert zm.load(c) == both
+    assert run("subtract", c, b, "-o", tmp_path / "rest.json").exit_code == 0
+    assert zm.load(tmp_path / "rest.json") == zm.load(a)
+    result = run("measure", "--update", a, other)
+    assert result.exit_code == 0, result.output
+    assert zm.load(a) == both
+    again = run("measure", "--update", b, other)
+    assert again.exit_code == 2
+    assert "they would count twice" in again.output
+    assert zm.load(b) == zm.measure(other)
+    assert "already holds data from" in run("measure", "--update", a, other).output
+    wrong = run("subtract", b, c)
+    assert wrong.exit_code == 2
+    assert "c.json" in wrong.output
+    norm = tmp_path / "norm.json"
+    zm.zero_mean(both).save(norm)
+    assert "holds a Normalizer, but a profile is needed" in run("merge", a, norm).output

@@ -221,7 +221,7 @@ FLOORS = (
     {"cli_numbers", "cli_profiles", "reporting", "terminal"},
     {
         *("cli_apply", "cli_check", "cli_export", "cli_fold", "cli_import", "cli_measure"),
-        *("cli_merge", "cli_report"),
+        *("cli_files", "cli_merge", "cli_report"),
         *("cli_study", "demonstration"),
     },
     {"cli", "sklearn"},
@@ -337,7 +337,7 @@ HOMES = {
             "cli",
             "cli_numbers",
             "terminal",
-            *(f"cli_{v}" for v in "apply check export fold import measure merge report study".split()),
+            *(f"cli_{v}" for v in "apply check export files fold import measure merge report study".split()),
         },
         False,
     ),

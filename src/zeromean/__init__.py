@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zeromean.group_normalizer import GroupedNormalizer
     from zeromean.grouped import GroupedProfile
     from zeromean.importers.importing import import_normalizer
+    from zeromean.ledger.reading import Ledger
     from zeromean.loading import load
     from zeromean.measurement import measure
     from zeromean.normalizer import Normalizer
@@ -61,6 +62,7 @@ _HOME = {
     "FormatError": "errors",
     "GroupedNormalizer": "group_normalizer",
     "GroupedProfile": "grouped",
+    "Ledger": "ledger.reading",
     "MergeError": "errors",
     "Normalizer": "normalizer",
     "Pattern": "pattern",
@@ -98,6 +100,7 @@ __all__ = [
     "FormatError",
     "GroupedNormalizer",
     "GroupedProfile",
+    "Ledger",
     "MergeError",
     "Normalizer",
     "Pattern",

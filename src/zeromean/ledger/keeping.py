@@ -11,7 +11,7 @@ from typing import Any
 
 from zeromean.accumulation import Measured, Partial, Plan, add_to
 from zeromean.errors import MergeError, SourceError, warn
-from zeromean.execution import Run, measured, watched
+from zeromean.execution import Progress, Run, measured, watched
 from zeromean.ledger.book import Book, DamagedError, summed
 from zeromean.ledger.identity import difference
 from zeromean.ledger.lock import InUseError, Lock
@@ -25,6 +25,10 @@ from zeromean.sources.files import FileShard
 _OFTEN = 0.25  # seconds between two transactions, so that a killed run loses no more
 _SHARE = 0.02  # of the time, at most, that they may take
 _MOVED = 0.5  # of the rows that must be found again in another place
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, in a run that can go on where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ def kept(
         return None
     try:
         return _soundly(source, plan, run, ledger, chosen)
+    except KeyboardInterrupt:
+        raise Stopped(f"what was measured is kept in {ledger.path}") from None
     finally:
         lock.release()
 
@@ -206,6 +212,8 @@ class _Run:
         if chosen is not None:
             new = set(changed)
             changed = [i for i in chosen if i in new]
+        if self.run.progress is not None:
+            self.run.progress(Progress(0, 0, len(changed), 0.0, known=len(self.book)))
         plan = replace(self.plan, keep=Keep())
         shards = _knowing(self.source.shards_of(changed), same)
         with closing(measured(shards, self.source, plan, self.run)) as parts:
