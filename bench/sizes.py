@@ -31,6 +31,18 @@ class Sizes:
         Dtypes whose first call is timed.
     avx2 : tuple of str
         Dtypes that are measured with AVX2 code too.
+    known : int
+        Small files in the folder that a ledger knows.
+    listed : int
+        Files in a simulated listing.
+    trials : int
+        Simulated data sets, of which samples are drawn.
+    population : int
+        Files in each of them.
+    workers : tuple of int
+        On each engine.
+    heavy : int
+        Megabytes of the large sources for peak memory.
     """
 
     rows: int = 1_000_000
@@ -49,14 +61,22 @@ class Sizes:
     installs: int = 3
     kinds: tuple[str, ...] = ("uint8", "float32", "float64")
     avx2: tuple[str, ...] = ("float32", "float64")
+    known: int = 100_000
+    listed: int = 10_000_000
+    trials: int = 1_000
+    population: int = 100_000
+    workers: tuple[int, ...] = (1, 2, 4)
+    heavy: int = 1_000
 
 
 FULL = Sizes()
 MEDIUM = Sizes(
     rows=200_000, rounds=5, tiles=200, crops=10_000, files=200, file_rounds=3,
     few=200, many=1_000, starts=7, installs=1,
+    known=10_000, listed=100_000, trials=100, workers=(1, 2), heavy=300,
 )  # fmt: skip
 TINY = Sizes(
     rows=4_096, rounds=2, tiles=4, tile=64, crops=64, batch=8, side=48, files=8, file_rounds=2,
     few=6, many=24, large=1, starts=2, installs=1, kinds=("uint8",), avx2=("float32",),
+    known=60, listed=2_000, trials=20, population=2_000, workers=(1, 2), heavy=8,
 )  # fmt: skip

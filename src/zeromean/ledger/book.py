@@ -45,6 +45,15 @@ PRAGMA user_version = {VERSION};
 """
 
 
+# A log that is written ahead needs no sync for each transaction: a killed process loses none of
+# them, a power cut the last ones. In exclusive mode it needs no shared memory, which network file
+# systems do not have.
+_MANNERS = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+"""
+
+
 class DamagedError(FormatError):
     """The file is no ledger, or a bit of it has changed."""
 
@@ -81,15 +90,15 @@ class Book:
         new = not path.exists() or path.stat().st_size == 0
         if new and not writing:
             raise FileNotFoundError(2, "no such ledger", str(path))
-        mode = "rwc" if writing else "ro"
         with _plainly(path):
-            # Bytes as they are: names of files need not be text that SQLite would have made.
-            address = f"{path.absolute().as_uri()}?mode={mode}"
-            self._base = sqlite3.connect(address, uri=True, isolation_level=None)
+            self._base = _connected(path, "rwc" if writing else "ro")
         try:
             with _plainly(path):
+                if writing:
+                    self._base.executescript("PRAGMA locking_mode = EXCLUSIVE;" + _MANNERS)
                 if new:
-                    self._base.executescript("BEGIN;" + _TABLES + "COMMIT;")
+                    script = "PRAGMA synchronous = OFF; BEGIN;" + _TABLES + "COMMIT;"
+                    self._base.executescript(script + _MANNERS)
                 else:
                     self._read()
         except BaseException:
@@ -97,7 +106,7 @@ class Book:
             raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; SQLite brings the log into it."""
         self._base.close()
 
     # ------------------------------------------------------------ reading
@@ -399,10 +408,17 @@ class Book:
         self._check, self._count, self.total = self._after
 
 
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    """Open the file; for reading alone without a trace, unless a log lies beside it."""
+    quiet = mode == "ro" and not path.with_name(path.name + "-wal").exists()
+    address = f"{path.absolute().as_uri()}?mode={mode}" + ("&immutable=1" if quiet else "")
+    return sqlite3.connect(address, uri=True, isolation_level=None)
+
+
 def about_of(path: Path) -> dict[str, Any]:
     """What a ledger is of, read without a look at its rows; empty when it cannot be read."""
     with suppress(sqlite3.Error, OSError, ValueError):
-        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        base = _connected(path, "ro")
         try:
             (text,) = base.execute("SELECT value FROM about WHERE name = 'about'").fetchone() or (
                 "{}",
