@@ -327,6 +327,7 @@ HOMES = {
     "zarr": ({"sources.zarr"}, True),
     "dask": ({"engines", "sources.dask_arrays"}, True),
     "distributed": ({"engines"}, True),
+    "loky": ({"engines"}, True),
     "mpi4py": ({"engines"}, True),
     "soundfile": ({"sources.audio"}, True),
     "tifffile": ({"sources.raster"}, True),

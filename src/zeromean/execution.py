@@ -1,17 +1,30 @@
-"""Runs shards over an executor, with a bounded number of them under way."""
+"""Runs shards over an executor, a bounded number of them at a time, and survives dead workers."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from zeromean.accumulation import Measured, Plan, measure_shard
+from zeromean.engines import Engine, Threads, cores, engine_of, opened
 from zeromean.errors import SourceError
-from zeromean.sources import Source
+from zeromean.sources import Item, Source
+from zeromean.sources.access import is_remote
+from zeromean.sources.arrays import ItemShard
+from zeromean.sources.files import FileShard
+from zeromean.sources.walk import why_unreadable
+
+_SENT_BYTES = 256 << 20  # of data in memory that may be on its way to other processes
+_PATIENCE = 5.0  # seconds without a result after which the executor is looked at
+_IN_A_ROW = 8  # files that kill their worker, one after the other: it is not the files
+_KILLER = "killed the worker that read it, twice"
+_VANISHED = why_unreadable(FileNotFoundError())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,35 +39,59 @@ class Progress:
         None when the source does not know.
     seconds : float
         Since the start.
+    known : int
+        Items that a ledger knew already; they are not in the other numbers.
     """
 
     items: int
     bytes: int
     total_items: int | None
     seconds: float
+    known: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where shards are measured, and who is told: as for `zeromean.measure`."""
+    """Where shards are measured, and who is told: as for `zeromean.measure`.
+
+    Attributes
+    ----------
+    workers : int or None
+    executor : Executor, str, Engine or None
+        An engine is used as it is, and left open.
+    progress : callable or None
+    """
 
     workers: int | None = None
-    executor: Executor | str | None = None
+    executor: Executor | str | Engine | None = None
     progress: Callable[[Progress], None] | None = None
 
-    def threads(self, source: Source) -> int:
-        """How many threads a source is worth."""
-        if self.workers is not None:
-            if self.workers < 1:
-                raise SourceError(f"workers is {self.workers}; choose 1 or more")
-            return self.workers
-        if source.small_files:
-            return 1
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores()
+    def __post_init__(self) -> None:
+        if not isinstance(self.executor, Engine):
+            engine_of(self.executor, self.workers)  # what makes no sense is said at once
 
+    def engine(self, source: Source) -> AbstractContextManager[Engine | None]:
+        """Where to measure a source; None for this thread."""
+        if isinstance(self.executor, Engine):
+            return nullcontext(self.executor)
+        opening, workers = engine_of(self.executor, self.workers)
+        if opening is not None:
+            return opened(opening())
+        threads = workers or (1 if source.small_files else cores())
+        return nullcontext(None) if threads == 1 else opened(Threads(threads))
 
-def _cores() -> int:
-    return os.cpu_count() or 1
+    @contextmanager
+    def opened(self) -> Iterator[Run]:
+        """The same run with processes, or a connection to a cluster, that serve several sources."""
+        if isinstance(self.executor, Engine):
+            yield self
+            return
+        opening, workers = engine_of(self.executor, self.workers)
+        if opening is None:
+            yield Run(workers, None, self.progress)
+            return
+        with opened(opening()) as engine:
+            yield Run(None, engine, self.progress)
 
 
 def measured(
@@ -72,22 +109,18 @@ def measured(
         They are of.
     plan : Plan
     run : Run
+
+    Raises
+    ------
+    SourceError
+        When the executor cannot go on.
     """
-    if isinstance(run.executor, str):
-        raise SourceError(f"executor is {run.executor!r}")
-    if run.executor is not None:
-        yield from _through(run.executor, 2 * _cores() + 2, shards, plan)
-        return
-    threads = run.threads(source)
-    if threads == 1:
-        for shard in shards:
-            yield measure_shard(shard, plan)
-        return
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="zeromean")
-    try:
-        yield from _through(pool, threads + 2, shards, plan)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with run.engine(source) as engine:
+        if engine is None:
+            for shard in shards:
+                yield measure_shard(shard, plan)
+        else:
+            yield from _Flow(engine, plan, source).results(shards)
 
 
 def watched(
@@ -111,26 +144,259 @@ def watched(
         yield part
 
 
-def _through(
-    executor: Executor, window: int, shards: Iterator[Any], plan: Plan
-) -> Iterator[Measured]:
-    """Keep a bounded number of shards under way, so that memory stays bounded too."""
-    pending: list[Future[Measured]] = []
-    try:
-        for shard in shards:
-            pending.append(executor.submit(measure_shard, shard, plan))
-            while len(pending) >= window:
-                yield from _finished(pending, plan)
-        while pending:
-            yield from _finished(pending, plan)
-    finally:
-        for future in pending:
-            future.cancel()
+# ---------------------------------------------------------------- shards under way
 
 
-def _finished(pending: list[Future[Measured]], plan: Plan) -> Iterator[Measured]:
-    """Take out what is done; of a covariance, which is added in order, the oldest."""
-    first = plan.covariance
-    for future in pending[:1] if first else list(wait(pending, return_when=FIRST_COMPLETED).done):
-        pending.remove(future)
-        yield future.result()
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A shard, its place among the others, and the bytes that are sent with it."""
+
+    place: int
+    shard: Any
+    size: int
+
+
+_Done = tuple[int, list[Measured]]  # the place of a shard, and what it gave: itself, or its files
+
+
+class _WorkerDiedError(Exception):
+    """A worker died that had this shard; it may have killed it.
+
+    Attributes
+    ----------
+    broken : bool
+        Whether the executor is dead as well.
+    """
+
+    def __init__(self, broken: bool) -> None:
+        super().__init__(broken)
+        self.broken = broken
+
+
+class _Flow:
+    """Shards under way in an engine.
+
+    When a worker dies, any of the shards under way may have killed it. What is done stays done; the
+    others are measured again one at a time. A shard that then kills again is taken apart into
+    files, and a file that does it twice is left out.
+    """
+
+    def __init__(self, engine: Engine, plan: Plan, source: Source) -> None:
+        self._engine, self._plan, self._source = engine, plan, source
+        self._finished: SimpleQueue[Future[Measured]] = SimpleQueue()
+        self._under_way: dict[Future[Measured], _Task] = {}
+        self._held: dict[int, list[Measured]] = {}  # results that wait for their turn
+        self._turn = 0
+        self._in_a_row = 0
+
+    def results(self, shards: Iterator[Any]) -> Iterator[Measured]:
+        """Measure all shards; of a covariance of floats in order, because sums depend on it."""
+        try:
+            tasks = (
+                _Task(i, self._anchored(shard), self._size(shard)) for i, shard in enumerate(shards)
+            )
+            while self._fill(tasks):
+                self._held.update(self._some())
+                for place in self._ready():
+                    yield from self._held.pop(place)
+        finally:
+            for future in self._under_way:
+                future.cancel()
+
+    def _ready(self) -> list[int]:
+        if not self._plan.covariance:
+            return list(self._held)
+        first = self._turn
+        while self._turn in self._held:
+            self._turn += 1
+        return list(range(first, self._turn))
+
+    # ------------------------------------------------------------ in
+
+    def _fill(self, tasks: Iterator[_Task]) -> bool:
+        """Submit as much as there is room for; whether anything is under way."""
+        while self._has_room():
+            task = next(tasks, None)
+            if task is None:
+                break
+            self._submit(task)
+        return bool(self._under_way)
+
+    def _has_room(self) -> bool:
+        count = len(self._under_way) + len(self._held)
+        if count >= self._engine.window:
+            return False
+        return count == 0 or sum(t.size for t in self._under_way.values()) < _SENT_BYTES
+
+    def _submit(self, task: _Task) -> None:
+        future = self._submitted(task.shard)
+        self._under_way[future] = task
+        future.add_done_callback(self._finished.put)
+
+    def _submitted(self, shard: Any) -> Future[Measured]:
+        try:
+            return self._engine.submit(shard, self._plan)
+        except BrokenExecutor as error:  # it broke just now; those under way say so, too
+            future: Future[Measured] = Future()
+            future.set_exception(error)
+            return future
+        except RuntimeError as error:
+            if "shutdown" not in str(error):
+                raise
+            raise SourceError(f"the executor is closed: {error}") from None
+
+    def _size(self, shard: Any) -> int:
+        """Bytes of data that are sent with a shard."""
+        if self._engine.inside:
+            return 0
+        return sum(getattr(item.array, "nbytes", 0) for item in getattr(shard, "held", ()))
+
+    def _anchored(self, shard: Any) -> Any:
+        """A shard whose paths hold wherever a worker was started."""
+        if not self._engine.elsewhere or not isinstance(shard, FileShard):
+            return shard
+        files = tuple(
+            (path if is_remote(path) else os.path.abspath(path), name, reason)
+            for path, name, reason in shard.files
+        )
+        return replace(shard, files=files)
+
+    # ------------------------------------------------------------ out
+
+    def _some(self) -> list[_Done]:
+        """Wait for a result, or several."""
+        future, task = self._next()
+        try:
+            return [(task.place, [self._result(future, task.shard)])]
+        except _WorkerDiedError as death:
+            del future
+            return self._recovered(task, death)
+
+    def _next(self) -> tuple[Future[Measured], _Task]:
+        while True:
+            try:
+                future = self._finished.get(timeout=_PATIENCE)
+            except Empty:
+                self._engine.check()
+                continue
+            if future in self._under_way:
+                return future, self._under_way.pop(future)
+
+    def _result(self, future: Future[Measured], shard: Any) -> Measured:
+        try:
+            part = future.result()
+        except CancelledError:
+            raise self._engine.cancelled() from None
+        except Exception as error:
+            if isinstance(error, BrokenExecutor) or _is_death(error):
+                raise _WorkerDiedError(isinstance(error, BrokenExecutor)) from error
+            raise
+        self._in_a_row = 0
+        if self._engine.elsewhere and part.record.skipped:
+            _check_seen(shard, part)
+        return part
+
+    # ------------------------------------------------------------ after a death
+
+    def _recovered(self, task: _Task, death: _WorkerDiedError) -> list[_Done]:
+        """Results of all that was under way when a worker died."""
+        done, suspects = [], [task]
+        broken = death.broken
+        while self._under_way:
+            future, other = self._next()
+            try:
+                done.append((other.place, [self._result(future, other.shard)]))
+            except _WorkerDiedError as another:
+                suspects.append(other)
+                broken = broken or another.broken
+        self._replace(broken)
+        for suspect in sorted(suspects, key=lambda t: t.place):
+            self._engine.repeated += 1
+            done.append((suspect.place, self._alone(suspect)))
+        return done
+
+    def _replace(self, broken: bool) -> None:
+        self._engine.died()
+        if broken:
+            self._engine.renew()
+
+    def _alone(self, task: _Task) -> list[Measured]:
+        """Measure a shard with nothing else under way; file by file, if it kills again."""
+        part = self._tried(task.shard)
+        if part is not None:
+            return [part]
+        files = list(task.shard.split()) if hasattr(task.shard, "split") else []
+        if not files:
+            part = self._tried(task.shard)
+            if part is None:
+                raise SourceError(self._of_no_file(task))
+            return [part]
+        return [self._tried(f) or self._tried(f) or self._left_out(f) for f in files]
+
+    def _tried(self, shard: Any) -> Measured | None:
+        """Measure a shard now; None when it kills the worker."""
+        try:
+            return self._result(self._submitted(shard), shard)
+        except _WorkerDiedError as death:
+            self._replace(death.broken)
+            return None
+
+    def _left_out(self, file: Any) -> Measured:
+        """The result of a file that cannot be measured here."""
+        name = _name_of(file) or "a file"
+        self._in_a_row += 1
+        if self._in_a_row == _IN_A_ROW:
+            raise SourceError(
+                f"{name} and the {_IN_A_ROW - 1} files before it all killed the worker that read "
+                "them: it is probably not the files. Is there enough memory? Try fewer workers"
+            )
+        self._engine.killers.append(name)
+        item = Item(None, name, _KILLER, passing=True)
+        return measure_shard(ItemShard((item,)), self._plan)
+
+    def _of_no_file(self, task: _Task) -> str:
+        name = _name_of(task.shard)
+        what = f"{name} (part {task.place + 1})" if name else f"part {task.place + 1}"
+        return (
+            f"{self._source.name}: {what} killed each worker that measured it, three times. Is "
+            "there enough memory? Try fewer workers, or threads to see the error itself"
+        )
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether a cluster says so that a worker died; no class of theirs need be imported."""
+    home = type(error).__module__.partition(".")[0]
+    return (home, type(error).__name__) in (
+        ("distributed", "KilledWorker"),
+        ("ray", "WorkerCrashedError"),
+        ("ray", "OutOfMemoryError"),
+        ("ray", "NodeDiedError"),
+    )
+
+
+def _name_of(shard: Any) -> str:
+    """What the items of a shard are called in messages; empty when not known."""
+    if isinstance(shard, FileShard):
+        return shard.files[0][1]
+    held = getattr(shard, "held", ())
+    name = held[0].name if held else getattr(shard, "name", "") or getattr(shard, "path", "")
+    return str(name)
+
+
+def _check_seen(shard: Any, part: Measured) -> None:
+    """Refuse what a worker measured that does not see the files.
+
+    Raises
+    ------
+    SourceError
+        Naming one that is here, and was not there.
+    """
+    if not isinstance(shard, FileShard):
+        return
+    reasons = dict(part.record.skipped)
+    for path, name, _ in shard.files:
+        if reasons.get(name) == _VANISHED and not is_remote(path) and os.path.lexists(path):
+            raise SourceError(
+                f"a worker does not see {path}, which is here: all workers must find the files "
+                "under the same path. Put them where all machines can read, or measure here"
+            )

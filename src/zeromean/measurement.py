@@ -182,8 +182,10 @@ def measure(
         raise PatternError(_unknown(sizes))
     parsed = None if pattern is None else Pattern.parse(pattern, **sizes)
     names = None if extensions is None else tuple(extensions)
+    run = Run(workers, executor, progress)
     options = Options(colors, group, limit, names, format, key, features)
     opened = open_source(source, parsed, options)
+    left_out, masked = nodata_values(nodata), mask_of(mask, ignore, opened)
     plans = [
         Plan(
             one.pattern,
@@ -198,9 +200,10 @@ def measure(
         )
         for one in opened
     ]
-    run = Run(workers, executor, progress)
     book = wanted(ledger, source, opened, plans[0], asdict(options))
-    parts = [_measure_one(one, plan, run, book) for one, plan in zip(opened, plans, strict=True)]
+    pairs = zip(opened, plans, strict=True)
+    with run.opened() as run:
+        parts = [_measure_one(one, plan, run, book) for one, plan in pairs]
     profile: Any = parts[0]
     for one, part in zip(opened[1:], parts[1:], strict=True):
         try:

@@ -176,7 +176,7 @@ class Gathering:
 
 @dataclass(slots=True)
 class GroupedPartial:
-    """What a `zeromean.GroupedProfile` is made of, without the names; takes others in.
+    """What a `zeromean.GroupedProfile` is made of, without the names.
 
     Attributes
     ----------
@@ -200,13 +200,14 @@ class GroupedPartial:
         """Of every group."""
         return self.blank.kept_shape
 
-    def __iadd__(self, other: GroupedPartial) -> GroupedPartial:
-        self.blank = self.blank + other.blank
+    def __add__(self, other: GroupedPartial) -> GroupedPartial:
+        # A new one: two futures of an executor may hand over the same object.
+        both = GroupedPartial(self.blank + other.blank, dict(self.parts), dict(self.records))
         for name, part in other.parts.items():
-            add_to(self.parts, name, part)
-            add_to(self.records, name, other.records[name])
-        self._check_size()
-        return self
+            add_to(both.parts, name, part)
+            add_to(both.records, name, other.records[name])
+        both._check_size()
+        return both
 
     def _check_size(self) -> None:
         """Refuse what would fill the memory: an ID of each row taken for a class."""

@@ -1,1 +1,0 @@
-"""Executors by name: threads, processes, Dask, MPI."""
