@@ -320,7 +320,7 @@ HOMES = {
     "cv2": ({"exporters"}, True),
     "rich": ({"cli", "progress", "summary"}, False),
     "threadpoolctl": ({"statistics.blas"}, True),
-    "fsspec": ({"sources.remote"}, True),
+    "fsspec": ({"sources.stores"}, True),
     "h5netcdf": ({"sources.netcdf"}, True),
     "netCDF4": ({"sources.netcdf"}, True),
     "xarray": ({"sources.netcdf"}, True),

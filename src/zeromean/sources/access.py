@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
 
 from zeromean.errors import SourceError
 from zeromean.sources.decode import DecodeError
 from zeromean.sources.walk import what_it_is, why_unreadable
 
+#: Protocols of what lies inside one file.
+INSIDE = frozenset(("libarchive", "reference", "tar", "zip"))
 _LARGEST_WHOLE = 2 << 30  # nothing that is decoded from memory needs more
 _BLOCK = 1 << 20
 
@@ -25,6 +29,87 @@ def is_remote(path: str) -> bool:
     """Whether a path is a URL of a remote store, such as ``s3://bucket/folder``."""
     head, found, _ = path.partition("://")
     return bool(found) and head.replace("+", "").replace(":", "").isalnum()
+
+
+_SECRETS = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_QUERY = re.compile(r"\?[^?\s]*?=[^\s]*?(?=::|\s|$)")
+
+
+def shown(path: str) -> str:
+    """A path or URL as it may be written down: without a password, and without what follows `?`.
+
+    Parameters
+    ----------
+    path : str
+        Or a text with URLs in it.
+
+    Examples
+    --------
+    >>> shown("https://me:secret@host/a.png?X-Amz-Signature=f00")
+    'https://me@host/a.png'
+    """
+    return _QUERY.sub("", _SECRETS.sub(r"\1@", path)) if "://" in path else path
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL in its parts: ``lead`` + ``first`` + ``tail``.
+
+    Attributes
+    ----------
+    lead : str
+        Caches in front, such as ``"simplecache::"``.
+    first : str
+        What has the path of the file.
+    tail : str
+        Where the archive lies that holds it, such as ``"::s3://bucket/a.zip"``.
+    """
+
+    lead: str
+    first: str
+    tail: str
+
+    @property
+    def path(self) -> str:
+        """Of the file in its store, without a query; empty for all of an archive."""
+        return shown(self.first).partition("://")[2]
+
+    @property
+    def protocol(self) -> str:
+        """Of the file itself."""
+        return self.first.partition("://")[0]
+
+    def protocols(self) -> set[str]:
+        """All that are passed through."""
+        bits = f"{self.lead}{self.first}{self.tail}".split("::")
+        return {bit.partition("://")[0] for bit in bits}
+
+    def store_url(self) -> str:
+        """The same for all files of one store."""
+        rest = self.first.partition("://")[2]
+        authority = "" if self.protocol in INSIDE else rest.partition("/")[0]
+        return f"{self.lead}{self.protocol}://{authority}{self.tail}"
+
+
+def address_of(url: str) -> Address:
+    """The parts of a URL.
+
+    Parameters
+    ----------
+    url : str
+
+    Examples
+    --------
+    >>> address_of("simplecache::zip://train/1.png::s3://bucket/a.zip").first
+    'zip://train/1.png'
+    """
+    if "::" not in url:
+        return Address("", url, "")
+    bits = url.split("::")
+    at = next((i for i, bit in enumerate(bits) if "://" in bit or bit in INSIDE), 0)
+    first = bits[at] if "://" in bits[at] else bits[at] + "://"
+    lead = "".join(bit + "::" for bit in bits[:at])
+    return Address(lead, first, "".join("::" + bit for bit in bits[at + 1 :]))
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
@@ -88,6 +173,13 @@ class HeldFile:
 @contextmanager
 def opened(path: str, name: str) -> Iterator[HeldFile]:
     """Open a file for the time of a block; at its end it must be what it was.
+
+    Parameters
+    ----------
+    path : str
+        Or a URL.
+    name : str
+        What it is called in messages.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -19,12 +20,14 @@ from typing import Any, Protocol
 from zeromean.errors import SourceError
 from zeromean.pattern import Pattern
 from zeromean.sources import Entry, Item, ListedSource
-from zeromean.sources.access import HeldFile, ReadError, is_remote, opened, stamp_of
+from zeromean.sources.access import HeldFile, ReadError, is_remote, opened, shown, stamp_of
 from zeromean.sources.decode import DecodeError
-from zeromean.sources.walk import Root, printable, walk, warnings_about, why_unreadable
+from zeromean.sources.walk import Root, labels_of, printable, walk, warnings_about, why_unreadable
 
 _SHARD_ITEMS = 64
 _SHARD_BYTES = 16 << 20
+_LOOKED_AT = 1024  # remote files at a time that a list of entries asks the store about
+_NAMED = 3  # paths that stand in the name of a source
 _SMALL_FILE = 20_000  # bytes: below, two threads on one interpreter are slower than one
 
 
@@ -64,10 +67,13 @@ class FileShard:
     files : tuple of (str, str, str)
         Path, name in messages, and why it must not be opened (mostly empty).
     reader : Reader
+    stamps : tuple of tuple of int
+        Of files in remote stores, from their listing; empty for local ones.
     """
 
     files: tuple[tuple[str, str, str], ...]
     reader: Reader
+    stamps: tuple[tuple[int, ...], ...] = ()
 
     @property
     def n_items(self) -> int:
@@ -84,21 +90,31 @@ class FileShard:
 
     def split(self) -> Iterator[FileShard]:
         """Shards of one file each."""
-        return (FileShard((file,), self.reader) for file in self.files)
+        for i, file in enumerate(self.files):
+            yield FileShard((file,), self.reader, self.stamps[i : i + 1])
 
     def _items(self, memory: Any) -> Iterator[Item]:
-        for path, name, reason in self.files:
+        ahead: Any = None
+        if self.stamps:
+            from zeromean.sources.remote import Ahead
+
+            ahead = Ahead(self.files, self.stamps)
+        for i, (path, name, reason) in enumerate(self.files):
             if reason:
                 yield Item(None, name, reason)
+            elif ahead is None or not self.stamps[i]:
+                yield from self._parts(opened(path, name), name, memory)
             else:
-                yield from self._parts(path, name, memory)
+                yield from self._parts(ahead.opened(i), name, memory)
 
-    def _parts(self, path: str, name: str, memory: Any) -> Iterator[Item]:
+    def _parts(
+        self, opening: AbstractContextManager[HeldFile], name: str, memory: Any
+    ) -> Iterator[Item]:
         """All parts of a file; the last one is held back until the file was still the same."""
         known: dict[str, Any] = {}
         last: Item | None = None
         try:
-            with opened(path, name) as file:
+            with opening as file:
                 known["stamp"], known["n_bytes"] = file.stamp, file.size
                 for item in self.reader(file, memory):
                     if last is not None:
@@ -178,7 +194,7 @@ class Files(ListedSource):
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         if not given:
             raise SourceError("no folder and no file was given")
-        self.name = ", ".join(printable(os.fspath(path)) for path in given)
+        self.name = _named([os.fspath(path) for path in given])
         self.reader, self.pattern = reader, pattern
         self.extensions = _normalized(extensions)
         roots = _roots([os.fspath(path) for path in given], frozenset(self.extensions))
@@ -213,7 +229,9 @@ class Files(ListedSource):
 
     @property
     def small_files(self) -> bool:  # type: ignore[override]
-        """Whether threads would only get in each other's way."""
+        """Whether threads would only get in each other's way; not where they wait for a store."""
+        if any(root.remote for root in self._roots):
+            return False
         return self.median_size < _SMALL_FILE
 
     @cached_property
@@ -221,8 +239,9 @@ class Files(ListedSource):
         """Sub-folders of a single given folder that hold files, as class names; sorted."""
         if len(self._roots) != 1:
             return ()
-        parts = (below.partition(os.sep) for below in self._roots[0].files)
-        return tuple(sorted({printable(first) for first, deeper, _ in parts if deeper}))
+        root = self._roots[0]
+        parts = (root.name(below).partition("/") for below in root.files)
+        return tuple(sorted({first for first, deeper, _ in parts if deeper}))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -232,7 +251,9 @@ class Files(ListedSource):
     def outside_classes(self) -> Iterator[str]:
         """Names of the files that lie in no folder below a given one."""
         for root in self._roots:
-            yield from (root.name(below) for below in root.files if os.sep not in below)
+            label = f"{printable(root.label)}/" if root.label else ""
+            names = (root.name(below) for below in root.files)
+            yield from (name for name in names if "/" not in name.removeprefix(label))
 
     def files(self) -> Iterator[tuple[str, str, str]]:
         """List path, name and reason (why it is not opened, mostly empty) of every file."""
@@ -240,21 +261,29 @@ class Files(ListedSource):
 
     def entries(self) -> Iterator[Entry]:
         """Name and stamp of every file."""
-        for i in range(self.n_items):
-            yield Entry(self._file(i)[1], self._stamp(i))
+        for begin in range(0, self.n_items, _LOOKED_AT):
+            chosen = range(begin, min(begin + _LOOKED_AT, self.n_items))
+            self._ask(chosen)
+            for i in chosen:
+                yield Entry(self._file(i)[1], self._stamp(i))
 
     def shards_of(self, chosen: Sequence[int]) -> Iterator[FileShard]:
         """Cut the files into shards of about 64 files or 16 MB, whichever comes first."""
-        files: list[tuple[str, str, str]] = []
+        held: list[int] = []
         n_bytes = 0
         for i in chosen:
-            files.append(self._file(i))
+            held.append(i)
             n_bytes += self._size(i)
-            if len(files) == _SHARD_ITEMS or n_bytes >= _SHARD_BYTES:
-                yield FileShard(tuple(files), self.reader)
-                files, n_bytes = [], 0
-        if files:
-            yield FileShard(tuple(files), self.reader)
+            if len(held) == _SHARD_ITEMS or n_bytes >= _SHARD_BYTES:
+                yield self._shard(held)
+                held, n_bytes = [], 0
+        if held:
+            yield self._shard(held)
+
+    def _shard(self, chosen: Sequence[int]) -> FileShard:
+        stamps = tuple(self._listed(i) for i in chosen)
+        files = tuple(map(self._file, chosen))
+        return FileShard(files, self.reader, stamps if any(stamps) else ())
 
     def complete(self, record: Any) -> Any:
         """With what the walk came upon."""
@@ -265,16 +294,15 @@ class Files(ListedSource):
             warnings=self.warnings,
         )
 
-    def _place(self, i: int) -> tuple[Root, str]:
+    def _place(self, i: int) -> tuple[Root, int]:
         at = self._chosen[i]
         r = bisect_right(self._starts, at) - 1
-        root = self._roots[r]
-        return root, root.files[at - self._starts[r]]
+        return self._roots[r], at - self._starts[r]
 
     def _file(self, i: int) -> tuple[str, str, str]:
-        root, below = self._place(i)
-        path = os.path.join(root.path, below) if below else root.path
-        return path, root.name(below), root.refused.get(below, "")
+        root, at = self._place(i)
+        below = root.files[at]
+        return root.place(below), root.name(below), root.refused.get(below, "")
 
     @cached_property
     def _sizes(self) -> array[int]:
@@ -282,24 +310,40 @@ class Files(ListedSource):
 
     def _size(self, i: int) -> int:
         if self._sizes[i] < 0:
-            self._stamp(i)
+            listed = self._listed(i)
+            self._sizes[i] = max(0, listed[0]) if listed else (*self._stamp(i), 0)[0]
         return self._sizes[i]
+
+    def _listed(self, i: int) -> tuple[int, ...]:
+        """What the listing of a remote store says of a file; nothing of local ones."""
+        root, at = self._place(i)
+        return tuple(root.stamps[3 * at : 3 * at + 3])
+
+    def _ask(self, chosen: Sequence[int]) -> None:
+        """Look at those remote files that were named, and have not been looked at."""
+        places = [self._place(i) for i in chosen]
+        unknown = [(root, at) for root, at in places if root.stamps and root.stamps[3 * at] < 0]
+        if not unknown:
+            return
+        from zeromean.sources.remote import stamps_of
+
+        stamps = stamps_of([root.place(root.files[at]) for root, at in unknown])
+        for (root, at), stamp in zip(unknown, stamps, strict=True):
+            root.stamps[3 * at : 3 * at + 3] = array("q", stamp or (-1, 0, 0))
 
     def _stamp(self, i: int) -> tuple[int, ...]:
         """Look at a file; nothing for one that must not be opened, or cannot be looked at."""
-        self._sizes[i] = 0  # reading it will say why
-        root, below = self._place(i)
-        if below in root.stamps:
-            stamp: tuple[int, ...] = root.stamps[below]
-        elif below in root.refused:
+        root, at = self._place(i)
+        below = root.files[at]
+        if below in root.refused:
             return ()
-        else:
-            try:
-                stamp = stamp_of(os.stat(os.path.join(root.path, below) if below else root.path))
-            except OSError:
-                return ()
-        self._sizes[i] = stamp[0]
-        return stamp
+        if root.remote:
+            stamp = self._listed(i)
+            return stamp if stamp[0] >= 0 or any(stamp[1:]) else ()
+        try:
+            return stamp_of(os.stat(root.place(below)))
+        except OSError:
+            return ()  # reading it will say why
 
 
 def _roots(paths: list[str], extensions: frozenset[str]) -> list[Root]:
@@ -310,7 +354,22 @@ def _roots(paths: list[str], extensions: frozenset[str]) -> list[Root]:
     from zeromean.sources.remote import walk_remote
 
     near = [path for path in paths if not is_remote(path)]
-    return [*(walk(near, extensions) if near else []), *walk_remote(far, extensions)]
+    if not near:
+        return walk_remote(far, extensions)
+    labels = dict(zip(paths, labels_of([shown(path) for path in paths]), strict=True))
+    return [
+        *walk(near, extensions, [labels[path] for path in near]),
+        *walk_remote(far, extensions, [labels[path] for path in far]),
+    ]
+
+
+def _named(paths: list[str]) -> str:
+    """The paths in a few words; of a long list the first ones."""
+    first = ", ".join(
+        printable(shown(path) if is_remote(path) else path) for path in paths[:_NAMED]
+    )
+    left = len(paths) - _NAMED
+    return f"{first} and {left:,} more" if left > 0 else first
 
 
 def _normalized(extensions: Iterable[str]) -> tuple[str, ...]:

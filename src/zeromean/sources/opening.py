@@ -16,7 +16,7 @@ import numpy as np
 from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import Pattern
 from zeromean.sources import Source
-from zeromean.sources.access import is_remote
+from zeromean.sources.access import is_remote, shown
 from zeromean.sources.arrays import (
     ArraySource,
     ItemSource,
@@ -29,7 +29,7 @@ from zeromean.sources.arrays import (
 from zeromean.sources.frames import FrameSource, is_frame, row_count
 from zeromean.sources.images import ImageFiles
 from zeromean.sources.listing import expanded
-from zeromean.sources.recognition import FORMATS, recognized
+from zeromean.sources.recognition import FORMATS, recognized, suffix_format
 from zeromean.sources.tables import TableFiles
 
 
@@ -153,9 +153,10 @@ def _is_numbers(entry: Any) -> bool:
 def _open_paths(paths: list[Any], pattern: Pattern | None, options: Options) -> list[Source]:
     """Paths of one format, and one part of it, are opened together: types hold for all."""
     held: dict[tuple[str, str], list[str]] = {}
-    for text in expanded(paths):
+    every = expanded(paths)
+    for text in every:
         path, key = _split_key(text)
-        name = options.format or recognized(path)
+        name = options.format or (_promised(path) if len(every) > 1 else "") or recognized(path)
         held.setdefault((name, key or options.key), []).append(path)
     opened: list[Source] = []
     for (name, key), group in held.items():
@@ -164,12 +165,20 @@ def _open_paths(paths: list[Any], pattern: Pattern | None, options: Options) -> 
     return opened
 
 
+def _promised(path: str) -> str:
+    """Pictures of a list, which may name millions, are not opened twice to see what they are."""
+    return "images" if suffix_format(path) == "images" and not os.path.isdir(path) else ""
+
+
 def _split_key(text: str) -> tuple[str, str]:
     """A path, and the part of the file that it names: ``data.npz:images``, ``x.h5:/train/x``."""
     head, found, key = text.rpartition(":")
-    if not found or (is_remote(text) and "://" not in head) or os.path.lexists(text):
+    if not found or os.path.lexists(text):
         return text, ""
-    exists = is_remote(head) or os.path.exists(head)
+    if is_remote(text):  # else a port, a password, or a time in a name
+        exists = "://" in head and bool(suffix_format(head))
+    else:
+        exists = os.path.exists(head)
     return (head, key) if exists and not key.startswith("//") else (text, "")
 
 
@@ -201,6 +210,8 @@ def open_paths(
 
         files_held = [file for path in paths for file in files_of(path, name)]
         return [TableFiles(files_held, pattern, options.limit)]
+    for path in filter(is_remote, paths):
+        raise SourceError(f"{shown(path)}: {FORMATS[name].says} are read from a disk; copy it to one")
     return [_open_array_file(Path(path), pattern, options) for path in paths]
 
 

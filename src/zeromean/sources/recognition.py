@@ -8,14 +8,14 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from zeromean.errors import SourceError
 from zeromean.sources import sniff
-from zeromean.sources.access import is_remote
+from zeromean.sources.access import address_of, is_remote, shown
 from zeromean.sources.walk import IMAGE_EXTENSIONS, printable
 
 _HEAD = 2048
@@ -96,7 +96,7 @@ def suffix_format(name: str) -> str:
     ----------
     name : str
     """
-    lower = name.lower()
+    lower = (address_of(name).path if is_remote(name) else name).lower()
     fitting = [(s, f.name) for f in FORMATS.values() for s in f.suffixes if lower.endswith(s)]
     return max(fitting, key=lambda pair: len(pair[0]))[1] if fitting else ""
 
@@ -123,8 +123,8 @@ def recognized(path: str) -> str:
         from zeromean.sources.remote import head_of
 
         head = head_of(path)
-        if head is None:  # a folder
-            return suffix_format(path.rstrip("/")) or "images"
+        if head is None:
+            return _of_remote_folder(path)
         return _of_file(head, path)
     if os.path.isdir(path):
         return _of_folder(path)
@@ -157,7 +157,7 @@ def _of_file(head: bytes, path: str) -> str:
     if promised:  # damaged, or written without its mark: its own reader says so
         return promised
     raise SourceError(
-        f"{printable(path)} is {sniff.not_an_image(head)}; {_supported()}. Say which with "
+        f"{printable(shown(path))} is {sniff.not_an_image(head)}; {_supported()}. Say which with "
         "format= (--format)"
     )
 
@@ -207,9 +207,14 @@ def _of_gzip(head: bytes, path: str) -> str:
 
 def _is_cifar(path: str) -> bool:
     """By its size: batches of 1 or 2 label bytes and 3 072 of pixels carry no mark."""
-    if not path.endswith(".bin") or is_remote(path):
+    if not path.endswith(".bin"):
         return False
-    size = os.path.getsize(path)
+    if is_remote(path):
+        from zeromean.sources.remote import size_of
+
+        size = size_of(path)
+    else:
+        size = os.path.getsize(path)
     return size > 0 and (size % 3073 == 0 or size % 3074 == 0)
 
 
@@ -232,9 +237,28 @@ def _of_folder(path: str) -> str:
                 return name
     except OSError:
         return "images"
+    return _of_files(_files_below(path))
+
+
+def _of_remote_folder(url: str) -> str:
+    from zeromean.sources.remote import names_below
+
+    if suffix_format(url.rstrip("/")) == "zarr":
+        return "zarr"
+    address = address_of(url)
+    above = address.lead + address.first + ("" if address.first.endswith("/") else "/")
+    names = list(islice(names_below(url), _LOOKED_AT))
+    for mark, name in _MARKS.items():
+        if mark in names:
+            return name
+    return _of_files(above + name + address.tail for name in names)
+
+
+def _of_files(files: Iterable[str]) -> str:
+    """What most of the first files of a folder are; pictures come first."""
     kinds: Counter[str] = Counter()
     rasters: list[str] = []
-    for file in islice(_files_below(path), _LOOKED_AT):
+    for file in islice(files, _LOOKED_AT):
         found = suffix_format(file)
         if found == "tiff":
             rasters.append(file)
@@ -269,6 +293,8 @@ def files_of(path: str, name: str) -> list[Path]:
     name : str
         Of the format.
     """
+    if is_remote(path):
+        raise SourceError(f"{shown(path)}: {FORMATS[name].says} are read from a disk; copy it to one")
     if not os.path.isdir(path):
         return [Path(path)]
     return [Path(file) for file in _files_below(path) if suffix_format(file) == name]

@@ -1,12 +1,14 @@
-"""Lists the image files below folders, and says what else is there."""
+"""Lists the files to read, below folders and named one by one, and says what else is there."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import stat
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,10 +48,15 @@ class Root:
         Other pictures, and files that are none, by extension.
     leaks : list of str
         Sub-folders that are for validation or test.
-    repeated : bool
-        Whether everything in it was found before.
-    stamps : dict of str to tuple of int
-        What is known of files without another look: of remote ones, from their listing.
+    repeated : str
+        What in it was found before, and is not read again; empty for nothing.
+    remote : bool
+        Whether the path is a URL.
+    tail : str
+        What comes after the path of a file in a chain of URLs, such as ``"::s3://bucket/a.zip"``.
+    stamps : array of int
+        Of remote files, three numbers each, in the order of `files`: see `zeromean.sources.Entry`.
+        The size is -1 where the store did not say.
     """
 
     path: str
@@ -60,12 +67,69 @@ class Root:
     left_out: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     leaks: list[str] = field(default_factory=list)
-    repeated: bool = False
-    stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    repeated: str = ""
+    remote: bool = False
+    tail: str = ""
+    stamps: array[int] = field(default_factory=lambda: array("q"))
 
     def name(self, below: str) -> str:
         """Name a file in messages and in saved records, always encodable."""
         return printable("/".join(part for part in (self.label, below) if part))
+
+    def place(self, below: str) -> str:
+        """Where a file is: its path or URL."""
+        if not self.remote:
+            return os.path.join(self.path, below) if below else self.path
+        between = "/" if below and not self.path.endswith("/") else ""
+        return f"{self.path}{between}{below}{self.tail}"
+
+    def take(self, below: str, extensions: frozenset[str], reason: str = "") -> bool:
+        """Whether a file is one to read; counts it where it belongs."""
+        suffix = suffix_of(below)
+        if suffix in extensions:
+            self.files.append(below)
+            if reason:
+                self.refused[below] = reason
+            return True
+        if suffix in _OTHER_PICTURES or suffix in IMAGE_EXTENSIONS:
+            self.left_out[suffix] += 1
+        else:
+            self.ignored[suffix] += 1
+        return False
+
+    def note_leak(self, folder: str) -> None:
+        """Note when a folder that holds files to read says it is for validation or test."""
+        if (leak := _leak(folder)) and leak not in self.leaks:
+            self.leaks.append(leak)
+
+
+@dataclass(slots=True, eq=False)
+class Listed(Root):
+    """Files that were named one by one; `files` has their paths as they were given.
+
+    Attributes
+    ----------
+    common : str
+        The folder that all of them are in, which their names leave out.
+    names : dict of str to str
+        What they are called instead, where other things were given along with them.
+    """
+
+    common: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+
+    def name(self, below: str) -> str:
+        """What tells a file from the others."""
+        named = self.names.get(below)
+        if named is None:
+            named = os.path.normpath(below)
+            if self.common:
+                named = named.removeprefix(self.common).lstrip(os.sep)
+        return printable(named)
+
+    def place(self, below: str) -> str:
+        """Its path."""
+        return below
 
 
 def printable(name: str) -> str:
@@ -105,42 +169,134 @@ def what_it_is(mode: int) -> str:
     return f"{name}, not a file"
 
 
-def walk(paths: list[str], extensions: frozenset[str]) -> list[Root]:
-    """Look at every given path, one `Root` each.
+def walk(
+    paths: Sequence[str], extensions: frozenset[str], labels: Sequence[str] | None = None
+) -> list[Root]:
+    """Look at every given path: one `Root` for each folder, and one for all files together.
 
-    Folders come first, so that a file in one of them that is named as well is read once.
+    Folders come first, so that a file in one of them that is named as well is read once. Where
+    files are given, those of them that are missing are skipped by name; a missing folder, and a
+    file that is the only one, are errors.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    extensions : frozenset of str
+        Of the files to read in folders.
+    labels : sequence of str, optional
+        What stands for each path in names, when other things are given along with these.
 
     Raises
     ------
     SourceError
         A path does not exist, cannot be opened, or is a folder without images.
     """
-    status = [_status(path) for path in paths]
-    roots = [Root(path, label) for path, label in zip(paths, _labels(paths), strict=True)]
-    seen: set[tuple[int, int]] = set()
-    files = []
-    for root, found in zip(roots, status, strict=True):
-        if not stat.S_ISDIR(found.st_mode):
-            files.append((root, found))
+    folders: list[int] = []
+    named: list[int] = []
+    keys: list[int] = []
+    faults: dict[int, Exception | str] = {}
+    for i, path in enumerate(paths):
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            faults[i] = error
             continue
-        root.label = root.label if len(roots) > 1 else ""
+        if stat.S_ISDIR(status.st_mode):
+            folders.append(i)
+        elif stat.S_ISREG(status.st_mode):
+            named.append(i)
+            keys.append(_key(status))
+        else:
+            faults[i] = what_it_is(status.st_mode)
+    if faults and not named:
+        i = next(iter(faults))
+        raise SourceError(_why_not(paths[i], faults[i]))
+    if folders and len(paths) > 1:
+        labels = labels_of(paths) if labels is None else labels
+    seen: set[int] = set()
+    roots = [Root(paths[i], labels[i] if labels else "") for i in folders]
+    for root in roots:
         _walk_folder(root, extensions, seen)
         if not root.files and not root.repeated:
-            raise SourceError(_nothing_found(root, extensions))
-    for root, found in files:
-        _take_file(root, found, extensions, seen)
+            raise SourceError(nothing_found(root, extensions))
+    if named:
+        listed = _listed(paths, named, faults, labels)
+        _take_files(listed, keys, faults, extensions, seen)
+        roots.append(listed)
     return roots
 
 
-def _status(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)
-    except OSError as error:
-        if os.path.islink(path):
-            raise SourceError(f"{path!r} is a broken link to {os.readlink(path)!r}") from error
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise SourceError(f"cannot open {path!r}: {why_unreadable(error)}") from error
-    raise SourceError(f"no such folder or file: {path!r}{_what_is_there(path)}")
+def _listed(
+    paths: Sequence[str],
+    named: list[int],
+    faults: dict[int, Exception | str],
+    labels: Sequence[str] | None,
+) -> Listed:
+    """The files that were named, with what they are called."""
+    everything = sorted([*named, *faults]) if faults else named
+    listed = Listed("", "", [paths[i] for i in everything])
+    for i, fault in faults.items():
+        listed.refused[paths[i]] = _short_reason(paths[i], fault)
+    if labels is not None:
+        listed.names = {paths[i]: labels[i] for i in everything}
+        return listed
+    above = {os.path.dirname(os.path.normpath(path)) for path in listed.files}
+    with suppress(ValueError):  # some begin at the root, others do not
+        listed.common = os.path.commonpath(above)
+    return listed
+
+
+def _take_files(
+    listed: Listed,
+    keys: list[int],
+    faults: dict[int, Exception | str],
+    extensions: frozenset[str],
+    seen: set[int],
+) -> None:
+    """Leave out the files that the walk has already, and what was named before."""
+    known: dict[str, bool] = {}
+    folders_were_walked = bool(seen)
+    kept, again = [], []
+    own = iter(keys)
+    for path in listed.files:
+        if path in listed.refused:
+            kept.append(path)
+            continue
+        key = next(own)
+        folder, name = os.path.split(path)
+        if folders_were_walked and folder not in known:
+            known[folder] = _key(os.stat(folder or os.curdir)) in seen
+        walked = known.get(folder, False) and not hidden(name) and suffix_of(name) in extensions
+        if key in seen or walked:
+            again.append(path)
+            continue
+        seen.add(key)
+        kept.append(path)
+    listed.files = kept
+    if again:
+        listed.repeated = again[0] + (f" and {len(again) - 1:,} more" if len(again) > 1 else "")
+
+
+def _short_reason(path: str, fault: Exception | str) -> str:
+    """Why a file that was named among others is not read."""
+    if isinstance(fault, str):
+        return fault
+    if isinstance(fault, FileNotFoundError | NotADirectoryError):
+        return "a broken link" if os.path.islink(path) else "no such file"
+    return why_unreadable(fault) if isinstance(fault, OSError) else f"no path: {fault}"
+
+
+def _why_not(path: str, fault: Exception | str) -> str:
+    """The sentence for a path that cannot be measured."""
+    if isinstance(fault, str):
+        return f"{path!r} is {fault} or a folder of images"
+    if not isinstance(fault, OSError):
+        return f"{path!r} is no path: {fault}"
+    if os.path.islink(path):
+        return f"{path!r} is a broken link to {os.readlink(path)!r}"
+    if not isinstance(fault, FileNotFoundError | NotADirectoryError):
+        return f"cannot open {path!r}: {why_unreadable(fault)}"
+    return f"no such folder or file: {path!r}{_what_is_there(path)}"
 
 
 def _what_is_there(path: str) -> str:
@@ -159,31 +315,22 @@ def _what_is_there(path: str) -> str:
     return f"; {str(parent)!r} holds {held or 'nothing'}"
 
 
-def _labels(paths: list[str]) -> list[str]:
-    """Name the given paths by their last part, or in full where that is not enough."""
+def labels_of(paths: Sequence[str]) -> list[str]:
+    """Name paths and URLs by their last part, or in full where that is not enough.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    """
     short = [os.path.basename(os.path.abspath(path)) for path in paths]
     count = Counter(short)
     return [
-        base if base and count[base] == 1 else os.path.normpath(path)
+        base if base and count[base] == 1 else path if "://" in path else os.path.normpath(path)
         for base, path in zip(short, paths, strict=True)
     ]
 
 
-def _take_file(
-    root: Root, status: os.stat_result, extensions: frozenset[str], seen: set[tuple[int, int]]
-) -> None:
-    """Read a file that was named directly, unless the walk has it already."""
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{root.path!r} is {what_it_is(status.st_mode)} or a folder of images")
-    folder, name = os.path.split(os.path.abspath(root.path))
-    walked = _key(os.stat(folder)) in seen and not _hidden(name)
-    root.repeated = _key(status) in seen or (walked and _suffix(name) in extensions)
-    seen.add(_key(status))
-    if not root.repeated:
-        root.files.append("")
-
-
-def _walk_folder(root: Root, extensions: frozenset[str], seen: set[tuple[int, int]]) -> None:
+def _walk_folder(root: Root, extensions: frozenset[str], seen: set[int]) -> None:
     """Collect the files below a folder, depth first, each folder in order of names."""
     stack = [""]
     while stack:
@@ -192,7 +339,7 @@ def _walk_folder(root: Root, extensions: frozenset[str], seen: set[tuple[int, in
         try:
             key = _key(os.stat(path))
             if key in seen:  # through a link that loops or doubles, or given twice
-                root.repeated = root.repeated or not below
+                root.repeated = root.repeated if below else root.path
                 continue
             seen.add(key)
             with os.scandir(path) as listing:
@@ -210,26 +357,18 @@ def _look_through(
     root: Root, below: str, entries: list[os.DirEntry[str]], extensions: frozenset[str]
 ) -> list[str]:
     """Take the images of one folder; return its sub-folders."""
-    folders, n_before = [], len(root.files)
+    folders, found = [], False
     for entry in entries:
-        name = entry.name
-        if _hidden(name):
+        if hidden(entry.name):
             continue
-        inside = os.path.join(below, name)
-        suffix = _suffix(name)
+        inside = os.path.join(below, entry.name)
         folder, reason = _sort_entry(entry)
         if folder:
             folders.append(inside)
-        elif suffix in extensions:
-            root.files.append(inside)
-            if reason:
-                root.refused[inside] = reason
-        elif suffix in _OTHER_PICTURES or suffix in IMAGE_EXTENSIONS:
-            root.left_out[suffix] += 1
         else:
-            root.ignored[suffix] += 1
-    if len(root.files) > n_before and (leak := _leak(below)) and leak not in root.leaks:
-        root.leaks.append(leak)
+            found = root.take(inside, extensions, reason) or found
+    if found:
+        root.note_leak(below)
     return folders
 
 
@@ -247,15 +386,17 @@ def _sort_entry(entry: os.DirEntry[str]) -> tuple[bool, str]:
         return False, why_unreadable(error)
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file or folder is passed over."""
     return name.startswith(".") or name in _CLUTTER
 
 
-def _key(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _key(status: os.stat_result) -> int:
+    return status.st_dev << 64 | status.st_ino  # one number: a list may name millions
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """The extension of a file's name, in small letters."""
     return os.path.splitext(name)[1].lower()
 
 
@@ -272,18 +413,18 @@ def warnings_about(roots: list[Root]) -> Iterator[str]:
     """Say what was found that is probably not meant."""
     for root in roots:
         for leak in root.leaks:
-            where = printable(os.path.join(root.path, leak))
+            where = printable(root.place(leak))
             yield (
                 f"{where} is inside the measured folder; "
                 "statistics should come from training data only"
             )
         if root.repeated:
-            yield f"{printable(root.path)} was given twice; it is read once"
+            yield f"{printable(root.repeated)} was given twice; it is read once"
 
 
-def _nothing_found(root: Root, extensions: frozenset[str]) -> str:
+def nothing_found(root: Root, extensions: frozenset[str]) -> str:
     """Say what a folder without images holds instead, and what to do."""
-    text = f"{root.path!r} holds no image ({' '.join(sorted(extensions))})"
+    text = f"{root.place('')!r} holds no image ({' '.join(sorted(extensions))})"
     found = root.left_out + root.ignored
     if found:
         kinds = [f"{n} {suffix or 'without extension'}" for suffix, n in found.most_common(5)]
