@@ -185,7 +185,6 @@ def measure(
     run = Run(workers, executor, progress)
     options = Options(colors, group, limit, names, format, key, features)
     opened = open_source(source, parsed, options)
-    left_out, masked = nodata_values(nodata), mask_of(mask, ignore, opened)
     plans = [
         Plan(
             one.pattern,
