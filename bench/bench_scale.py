@@ -26,9 +26,9 @@ _PREFACE = """## Many files
 Made by `python bench/bench_scale.py{options}` in {minutes} on {machine}.
 {software}.
 {trial}
-All contestants of a table ran in interleaved rounds (A B C A B C …), after one round to warm up. Each
-figure is the median over the rounds, with the smallest and largest in brackets; ratios are taken
-within each round. Every run gave the same bits, or the script would have stopped.
+All contestants of a table ran in interleaved rounds (A B C A B C …), after one round to warm up.
+Each figure is the median over the rounds, with the smallest and largest in brackets; ratios are
+taken within each round. Every run gave the same bits, or the script would have stopped.
 """
 
 _SCRIPT = Script("bench_scale", _PREFACE, "Many files must reach", _PARTS)

@@ -39,7 +39,9 @@ def _add_cost(part: Part, sizes: Sizes, below: Path) -> None:
     extra = below / "extra"
     write_jpegs(extra, max(1, sizes.files // 100), _SIZE)
     exact = measured(folder)
-    race = Race(f"{sizes.files:,} JPEGs of {_SIZE[0]}×{_SIZE[1]}, two threads", sizes.files, "pictures")
+    race = Race(
+        f"{sizes.files:,} JPEGs of {_SIZE[0]}×{_SIZE[1]}, two threads", sizes.files, "pictures"
+    )
 
     def new() -> Any:
         ledger.unlink(missing_ok=True)

@@ -232,6 +232,27 @@ def test_sums_that_are_too_large_for_each_file(tmp_path, decoded):
     same(after, zm.measure(folder, per))
 
 
+def test_groups(data, tmp_path, decoded):
+    """Any grouping by name comes from the same ledger, and equals a fresh measurement."""
+    ledger = tmp_path / "x.ledger"
+    settle(data)
+    zm.measure(data, ledger=ledger)
+    decoded.clear()
+    classes = zm.measure(data, by="class", ledger=ledger)
+    tens = zm.measure(data, by=lambda name: name[2], ledger=ledger)
+    assert decoded == []
+    for kept_groups, fresh in (
+        (classes, zm.measure(data, by="class")),
+        (tens, zm.measure(data, by=lambda name: name[2])),
+    ):
+        assert list(kept_groups) == list(fresh)
+        for name in fresh:
+            same(kept_groups[name], fresh[name])
+        same(kept_groups.total, fresh.total)
+    with pytest.raises(zm.PatternError, match="labels cannot be matched"):
+        zm.measure(data, by=[0] * 70, ledger=ledger)
+
+
 # ---------------------------------------------------------------- states
 
 
@@ -308,7 +329,7 @@ def test_other_data_is_refused_and_moved_data_is_not(data, tmp_path, decoded):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"by": "class"}, "groups"),
+        ({"by": lambda name: name[0], "limit": 3}, "a quick look"),
         ({"covariance": True}, "covariances"),
         ({"limit": 3}, "a quick look"),
     ],

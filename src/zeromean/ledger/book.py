@@ -138,6 +138,14 @@ class Book:
     def __len__(self) -> int:
         return self._count
 
+    def whole_rows(self) -> Iterator[tuple[Row, Partial | None]]:
+        """All rows of files that were measured, and their states."""
+        query = f"SELECT {_HEAD}, state, shard FROM files WHERE NOT stale AND reason = ''"
+        with _plainly(self.path):
+            for values in self._base.execute(query):
+                row = Row._make(values)
+                yield row, None if row.state is None else decode(row.state, row.name)
+
     def rows(self) -> Iterator[Row]:
         """All rows in order of name, without their states."""
         query = f"SELECT {_HEAD}, NULL, shard FROM files WHERE NOT stale ORDER BY name"
@@ -376,6 +384,11 @@ class Book:
             query = "SELECT DISTINCT kind FROM files WHERE reason = '' AND NOT stale"
             left = {kind for (kind,) in self._base.execute(query)}
             self._change(-check, -count, {k: part for k, part in total.items() if k in left})
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether there are sums of several files."""
+        return bool(self._one("SELECT count(*) FROM shards"))
 
     @property
     def next_shard(self) -> int:

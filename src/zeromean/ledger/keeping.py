@@ -13,6 +13,7 @@ from zeromean.accumulation import Measured, Partial, Plan, add_to
 from zeromean.errors import MergeError, SourceError, warn
 from zeromean.execution import Progress, Run, measured, watched
 from zeromean.ledger.book import Book, DamagedError, summed
+from zeromean.ledger.grouping import grouped
 from zeromean.ledger.identity import difference
 from zeromean.ledger.lock import InUseError, Lock
 from zeromean.ledger.rows import SAME, Keep, Row
@@ -214,7 +215,12 @@ class _Run:
             changed = [i for i in chosen if i in new]
         if self.run.progress is not None:
             self.run.progress(Progress(0, 0, len(changed), 0.0, known=len(self.book)))
-        plan = replace(self.plan, keep=Keep())
+        if self.plan.by is not None and self.book.has_shards:
+            raise SourceError(
+                f"the ledger {self.ledger.path} keeps sums of many files together, which cannot be "
+                "divided by group; give another file"
+            )
+        plan = replace(self.plan, keep=Keep(every=self.plan.by is not None), by=None)
         shards = _knowing(self.source.shards_of(changed), same)
         with closing(measured(shards, self.source, plan, self.run)) as parts:
             try:
@@ -312,6 +318,9 @@ class _Run:
 
     def _whole(self, chosen: Sequence[int] | None) -> Measured:
         """The sum of the files that are listed, or chosen."""
+        if self.plan.by is not None:
+            record = self._lost(self.book.record())
+            return Measured(grouped(self.book, self.plan.by), record, record.items)
         if chosen is None:
             record = self._lost(self.book.record())
             return Measured(dict(self.total), record, record.items)

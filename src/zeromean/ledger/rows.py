@@ -84,11 +84,19 @@ def stamp_text(stamp: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """`Plan.keep`: makes the row of a file; picklable."""
+    """`Plan.keep`: makes the row of a file; picklable.
+
+    Attributes
+    ----------
+    every : bool
+        Keep the state of every file, however large: groups are made of them.
+    """
+
+    every: bool = False
 
     def alone(self, features: int) -> bool:
         """Whether files with so many features are measured by themselves."""
-        return features <= _MANY
+        return self.every or features <= _MANY
 
     def __call__(self, item: Item, part: Partial | None) -> Row | None:
         """The row of a file; None for a failure that may pass.
@@ -106,7 +114,7 @@ class Keep:
         numbers = ""
         if item.array is not None and part is not None:
             state = encode(part)
-            state = state if len(state) <= _LARGEST_STATE else None
+            state = state if self.every or len(state) <= _LARGEST_STATE else None
             numbers = _numbers(part)
         return Row(
             item.name,

@@ -63,8 +63,8 @@ def _against(opened: Sequence[Source], plan: Plan, options: Mapping[str, Any]) -
         return "several sources of different kinds; measure them one by one, and merge"
     if not isinstance(opened[0], ListedSource):
         return f"{opened[0].name}: it has no files that could be compared the next time"
-    if plan.by is not None:
-        return "groups (by=)"
+    if plan.by is not None and plan.by.function is None:
+        return "groups by labels, which belong to no files"
     if plan.covariance:
         return "covariances, whose sums are too large to be kept for each file"
     if getattr(plan, "transform", None) is not None:
