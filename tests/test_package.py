@@ -303,7 +303,8 @@ HOMES = {
     "pyarrow": (
         {
             *("convergence", "frames", "table_files"),
-            *("sources.delimited", "sources.hugging_face", "sources.parquet", "sources.tables"),
+            *("sources.arrow_arrays", "sources.arrow_columns", "sources.arrow_files"),
+            *("sources.delimited", "sources.tables"),
         },
         True,
     ),

@@ -1,4 +1,4 @@
-"""CSV and Parquet files as sources, in bounded memory."""
+"""CSV, Parquet and Arrow files as sources, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import NAMED, Pattern
 from zeromean.sources import Item, Source
 from zeromean.sources.arrow import ArrowTable, Field
+from zeromean.sources.arrow_columns import class_named, class_names
+from zeromean.sources.arrow_files import DataFile, Outline, named, noted, opened_rows, outline, runs
 from zeromean.sources.columns import ColumnBatch
 from zeromean.sources.delimited import CsvFiles, Widened
 from zeromean.sources.frames import (
@@ -63,44 +67,69 @@ def is_table(path: str) -> bool:
 
 
 class TableFiles(Source):
-    """CSV or Parquet files with the same columns as one source.
+    """CSV, Parquet or Arrow files with the same columns as one source.
 
     Parameters
     ----------
-    paths : sequence of Path
+    paths : sequence of Path or DataFile
         Of one kind.
     pattern : Pattern or None
         None for one number a column.
     limit : int, optional
         Only the first rows.
+    name : str
+        For messages.
+    only : str
+        Of all columns just this one.
+    outlines : sequence of Outline
+        Of Parquet and Arrow files, where they are known.
+    told : tuple of str
+        Warnings: what is probably not meant.
 
     Raises
     ------
     SourceError
         For files that are missing or damaged.
     PatternError
-        For tables without numeric columns.
+        For tables without numeric columns, and files whose columns differ.
     """
 
     def __init__(
-        self, paths: Sequence[Path], pattern: Pattern | None, limit: int | None = None
+        self,
+        paths: Sequence[Path | DataFile],
+        pattern: Pattern | None,
+        limit: int | None = None,
+        *,
+        name: str = "",
+        only: str = "",
+        outlines: Sequence[Outline] = (),
+        told: tuple[str, ...] = (),
     ) -> None:
         for path in paths:
-            if not path.exists():
+            if isinstance(path, Path) and not path.exists():
                 raise SourceError(f"{path}: there is no such file")
-        self.paths, self.limit = tuple(paths), limit
-        self.name = ", ".join(path.name for path in paths)
+        self.limit, self._only, self._told, self._by = limit, only, told, ""
+        self.name = name or ", ".join(path.name for path in paths)
         self.pattern = pattern or Pattern.parse(NAMED["feature"])
         self._columnwise = is_columnwise(self.pattern, False)
-        self._csv = CsvFiles(self.paths) if kind_of(str(paths[0])) == "csv" else None
-        self._parquet = [] if self._csv else [opened_parquet(path) for path in self.paths]
-        self._by: str | None = None
+        self._csv: CsvFiles | None = None
+        self.files: tuple[DataFile, ...] = ()
+        plain = [path for path in paths if isinstance(path, Path)]
+        if plain and kind_of(str(plain[0])) == "csv":
+            self._csv, self.paths = CsvFiles(tuple(plain)), tuple(plain)
+        else:
+            self.files = tuple(
+                DataFile(str(path), path.name, "parquet") if isinstance(path, Path) else path
+                for path in paths
+            )
+            self._outlines = outlines or [_outline(file) for file in self.files]
+            self._check_same()
         check_fields(self._fields, self.name)
 
     @property
     def _fields(self) -> list[Field]:
-        fields = _fields_of(self._parquet[0]) if self._csv is None else self._csv.fields
-        return fields if self._by is None else without(fields, self._by, self.name)
+        fields = self._csv.fields if self._csv else _fields_of(self._outlines[0].schema, self._only)
+        return without(fields, self._by, self.name) if self._by else fields
 
     def group_by(self, column: str) -> None:
         """Take a column as the group of each row, and not as a feature.
@@ -146,94 +175,138 @@ class TableFiles(Source):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Columns that hold numbers, and something else."""
-        return () if self._csv is None else self._csv.warnings
+        return self._told if self._csv is None else self._csv.warnings
 
     def complete(self, record: Any) -> Any:
         """With the columns that hold no numbers, or not only."""
         rows = dict.fromkeys(self.left_out, max(1, record.items))
-        return replace(record, left_out=rows, warnings=self.warnings)
+        record = replace(record, left_out=rows, warnings=self.warnings)
+        return record if self._csv else noted(record, self._outlines)
 
     @property
     def n_items(self) -> int | None:
         """How many rows; None for CSV files."""
         if self._csv is not None:
             return None
-        rows: int = sum(file.metadata.num_rows for file in self._parquet)
+        rows = sum(sum(own.rows) for own in self._outlines)
         return rows if self.limit is None else min(rows, self.limit)
 
     @property
     def n_bytes(self) -> int:
         """Size of the files."""
-        return sum(path.stat().st_size for path in self.paths)
+        if self._csv is not None:
+            return sum(path.stat().st_size for path in self.paths)
+        return sum(own.stamp[0] for own in self._outlines)
 
     def shards(self, cores: int | None = None) -> Iterator[Any]:
-        """Blocks of a CSV file; row groups of a Parquet file.
+        """Blocks of a CSV file; row groups of the others.
 
         Raises
         ------
         Widened
             When a column needs a wider type than it had: begin again.
-        PatternError
-            When a file has other columns than the first one.
         """
         check_fields(self._fields, self.name)
         if self._csv is None and self.limit is None and self._columnwise:
             yield from self._row_groups()
             return
         left = self.limit
-        for path, batch in self._batches():
+        for name, batch in self._batches():
             part = batch if left is None else batch.part(0, min(left, len(batch)))
-            yield from shards_of(part, path.name, columnwise=self._columnwise, cores=cores)
+            yield from shards_of(part, name, columnwise=self._columnwise, cores=cores)
             left = None if left is None else left - len(part)
             if left == 0:
                 return
 
-    def _batches(self) -> Iterator[tuple[Path, ColumnBatch]]:
-        names = self._names
+    def _batches(self) -> Iterator[tuple[str, ColumnBatch]]:
+        if self._csv is None:
+            for shard in self._row_groups():
+                yield from ((item.name, item.array) for item in shard.items())
+            return
         for path in self.paths:
-            read = (*names, *([] if self._by is None else [self._by]))
-            held = self._csv.batches(path) if self._csv else _record_batches(path, read)
-            for batch in held:
-                yield path, _columns(batch, names, path.name, self._by)
+            for batch in self._csv.batches(path):
+                yield path.name, _columns(batch, self._names, path.name, self._by)
 
-    def _row_groups(self) -> Iterator[RowGroup]:
-        expected = _dtypes(self._parquet[0])
-        for path, file in zip(self.paths, self._parquet, strict=True):
-            _check_same(path, _dtypes(file), self.paths[0], expected)
-            for group in range(max(1, file.num_row_groups)):
-                rows = file.metadata.row_group(group).num_rows if file.num_row_groups else 0
-                yield RowGroup(str(path), group, self._names, rows, self._by)
+    def _row_groups(self) -> Iterator[RowGroups]:
+        names = class_names(self._outlines[0].schema, self._by) if self._by else ()
+        for file, own in zip(self.files, self._outlines, strict=True):
+            for groups in list(runs(own)) or [range(0)]:
+                rows = sum(own.rows[g] for g in groups)
+                yield RowGroups(file, groups, self._names, rows, self._by, names)
+
+    def _check_same(self) -> None:
+        """Refuse a file whose numeric columns are not those of the first."""
+        first, expected = self.files[0], _dtypes(self._outlines[0].schema, self._only)
+        for file, own in zip(self.files, self._outlines, strict=True):
+            found = _dtypes(own.schema, self._only)
+            for name, dtype in expected.items():
+                if found.get(name) != dtype:
+                    raise PatternError(
+                        f"{file.where}: the column {name!r} is "
+                        f"{found.get(name) or 'not one of numbers'}, but {dtype} in {first.name}; "
+                        "convert it, or measure the files apart"
+                    )
+            if more := [name for name in found if name not in expected]:
+                raise PatternError(f"{file.where}: {first.name} has no numeric column {more[0]!r}")
 
 
 @dataclass(frozen=True, slots=True)
-class RowGroup:
-    """A row group of a Parquet file; picklable, and read where it is measured.
+class RowGroups:
+    """Row groups of a Parquet file, or batches of an Arrow file; picklable, read where measured.
 
     Attributes
     ----------
-    path : str
-    group : int
+    file : DataFile
+    groups : range
+        Without any, an empty batch, so that the dtypes are known.
     names : tuple of str
         The columns to read.
     n_items : int
         How many rows.
-    by : str or None
-        The column that says the group of each row.
+    by : str
+        The column that says the group of each row; empty for none.
+    classes : tuple of str
+        The names of the groups, where that column numbers them.
     """
 
-    path: str
-    group: int
+    file: DataFile
+    groups: range
     names: tuple[str, ...]
     n_items: int
-    by: str | None = None
+    by: str = ""
+    classes: tuple[str, ...] = ()
 
     def items(self) -> Iterator[Item]:
         """Some rows at a time."""
-        path = Path(self.path)
-        read = (*self.names, *([] if self.by is None else [self.by]))
-        for batch in _record_batches(path, read, self.group):
-            held: Any = _columns(batch, self.names, path.name, self.by)
-            yield Item(held, path.name, n_bytes=held.nbytes, batched=True, group=held.groups)
+        read = (*self.names, *([self.by] if self.by else []))
+        n_rows = max(1, _BATCH_BYTES // (8 * len(read)))
+        with named(self.file), opened_rows(self.file) as held:
+            none = True
+            for group in self.groups:
+                for batch in held.batches(group, read, n_rows):
+                    none = False
+                    yield self._item(batch)
+            if none:
+                yield self._item(empty_batch(held.schema, read))
+
+    def _item(self, batch: Any) -> Item:
+        name = self.file.name
+        held = _columns(batch, self.names, name, self.by, self.classes)
+        return Item(held, name, n_bytes=held.nbytes, batched=True, group=held.groups)
+
+
+def _outline(file: DataFile) -> Outline:
+    with named(file):
+        return outline(file)
+
+
+def _fields_of(schema: Any, only: str) -> list[Field]:
+    fields = ArrowTable(schema.empty_table(), index=index_of(schema)).fields
+    return [f if f.name == only or not only else Field(f.name, "", f.type) for f in fields]
+
+
+def _dtypes(schema: Any, only: str) -> dict[str, str]:
+    return {field.name: field.dtype for field in _fields_of(schema, only) if field.dtype}
 
 
 # ---------------------------------------------------------------- Parquet
@@ -246,7 +319,7 @@ def opened_parquet(path: Path) -> Any:
     except ImportError:
         raise ImportError('Parquet files need pyarrow: pip install "zeromean[parquet]"') from None
     with reading(path):
-        return parquet.ParquetFile(path, memory_map=True)
+        return parquet.ParquetFile(path, memory_map=True, page_checksum_verification=True)
 
 
 @contextmanager
@@ -262,47 +335,6 @@ def reading(path: Path) -> Iterator[None]:
         raise SourceError(f"{path}: cannot be read as Parquet: {error}") from None
 
 
-def _fields_of(file: Any) -> list[Field]:
-    index = index_of(file.schema_arrow)
-    return ArrowTable(file.schema_arrow.empty_table(), index=index).fields
-
-
-def _dtypes(file: Any) -> dict[str, str]:
-    return {field.name: field.dtype for field in _fields_of(file) if field.dtype}
-
-
-def _check_same(path: Path, dtypes: dict[str, str], first: Path, expected: dict[str, str]) -> None:
-    """Refuse a file whose numeric columns are not those of the first."""
-    for name, dtype in expected.items():
-        if dtypes.get(name) != dtype:
-            raise PatternError(
-                f"{path}: the column {name!r} is {dtypes.get(name) or 'not one of numbers'}, but "
-                f"{dtype} in {first.name}; convert it, or measure the files apart"
-            )
-    more = [name for name in dtypes if name not in expected]
-    if more:
-        raise PatternError(f"{path}: {first.name} has no numeric column {more[0]!r}")
-
-
-def _record_batches(path: Path, names: Sequence[str], group: int | None = None) -> Iterator[Any]:
-    """Rows of a row group, or of all; an empty batch where there is none."""
-    file = opened_parquet(path)
-    row = max(1, sum(8 for _ in names))
-    with reading(path), file:
-        groups = range(file.num_row_groups) if group is None else [group]
-        none = True
-        for batch in file.iter_batches(
-            batch_size=max(1, _BATCH_BYTES // row),
-            row_groups=[g for g in groups if g < file.num_row_groups],
-            columns=list(names),
-            use_threads=False,
-        ):
-            none = False
-            yield batch
-        if none:
-            yield empty_batch(file.schema_arrow, names)
-
-
 def empty_batch(schema: Any, names: Sequence[str]) -> Any:
     """A record batch without rows."""
     import pyarrow
@@ -312,13 +344,17 @@ def empty_batch(schema: Any, names: Sequence[str]) -> Any:
     return pyarrow.RecordBatch.from_arrays(columns, schema=pyarrow.schema(fields))
 
 
-def _columns(batch: Any, names: Sequence[str], where: str, by: str | None = None) -> ColumnBatch:
+def _columns(
+    batch: Any, names: Sequence[str], where: str, by: str | None, classes: Sequence[str] = ()
+) -> ColumnBatch:
     """A record batch as columns, in order, and the group of each row."""
     (held,) = filled(ArrowTable(batch, where))
-    if by is not None:
+    if by:
         labels = arrow_labels(batch.column(by))
         if labels.dtype == object:  # CSV does not tell empty from missing
             labels = labels.copy()
             labels[labels == ""] = None
+        elif classes and labels.dtype.kind in "iu":
+            labels = np.array([class_named(label, classes) for label in labels.tolist()], object)
         held = held.grouped(by, labels)
     return held.ordered(names, where)

@@ -1,0 +1,393 @@
+"""Data sets of Hugging Face's `datasets`, in memory or streamed; that library is not imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from zeromean.errors import PatternError, SourceError
+from zeromean.pattern import NAMED, Pattern
+from zeromean.sources import Source
+from zeromean.sources.arrays import ItemShard, ItemSource, is_picture, likely_pattern, spread
+from zeromean.sources.arrow import ArrowTable
+from zeromean.sources.arrow_arrays import ArrayReading
+from zeromean.sources.arrow_columns import (
+    PictureColumn,
+    array_columns,
+    chosen_column,
+    class_named,
+    class_names,
+    default_column,
+    is_nested,
+    only,
+    picture_columns,
+    plain,
+    present_values,
+)
+from zeromean.sources.arrow_encoded import (
+    NOTHING,
+    SMALL_PICTURE,
+    Decoding,
+    Encoded,
+    EncodedShard,
+    in_shards,
+)
+from zeromean.sources.columns import ColumnBatch, few
+from zeromean.sources.frames import FrameSource, left_out
+from zeromean.sources.images import ImageReader
+
+_PICTURES = 64  # rows that are taken at a time, of pictures, arrays and numbers
+_ARRAYS = 256
+_NUMBERS = 10_000
+
+
+def open_object(source: Any, pattern: Pattern | None, options: Any) -> Source:
+    """Open a data set: its pictures, the arrays that the key names, or its numeric columns.
+
+    Parameters
+    ----------
+    source : datasets.Dataset, IterableDataset, or a column of one
+    pattern : Pattern or None
+    options : Options
+
+    Raises
+    ------
+    PatternError
+        For a dictionary of data sets; when several columns could be meant, or none can.
+    """
+    kinds = {base.__name__ for base in type(source).__mro__}
+    if kinds & {"DatasetDict", "IterableDatasetDict"}:
+        names = list(source)
+        raise PatternError(
+            f"a {type(source).__name__} holds the data sets {few(names)}; give one of them, such "
+            f"as data[{(names or ['train'])[0]!r}]"
+        )
+    if kinds & {"Column", "IterableColumn"}:
+        key = ".".join(filter(None, (source.column_name, options.key)))
+        return open_object(source.source, pattern, replace(options, key=key))
+    if not kinds & {"Dataset", "IterableDataset"}:
+        raise PatternError(
+            f"cannot measure {type(source).__name__}; give a Dataset or an IterableDataset"
+        )
+    if "IterableDataset" in kinds and source.features is None:
+        decoded = _decoded(source, pattern, options)
+        if decoded is not None:
+            return decoded
+    return _opened(_Rows(source), pattern, options)
+
+
+def _opened(rows: _Rows, pattern: Pattern | None, options: Any) -> Source:
+    """A data set whose columns are known."""
+    column = _column(rows, pattern, options.key)
+    if isinstance(column, PictureColumn):
+        reader = ImageReader(options.colors, options.group or "")
+        return DatasetPictures(rows, column, pattern, reader, options.limit)
+    if column and (len(column) > 1 or column[0] in array_columns(rows.schema)):
+        return DatasetArrays(rows, column, pattern, options.limit)
+    return DatasetTable(rows, column, pattern, options.limit)
+
+
+def _column(rows: _Rows, pattern: Pattern | None, key: str) -> PictureColumn | tuple[str, ...]:
+    if key:
+        return chosen_column(rows.schema, key, rows.name)
+
+    def look(column: PictureColumn) -> Iterator[tuple[Any, Any]]:
+        for _, table in rows.blocks(column.path[:1], 8):
+            yield from present_values(column, table)
+
+    found = {column.name: column for column in picture_columns(rows.schema, look)}
+    if found:
+        return found[only(list(found), "pictures", rows.name)]
+    return default_column(rows.schema, pattern, rows.name)
+
+
+def _decoded(source: Any, pattern: Pattern | None, options: Any) -> Source | None:
+    """A stream without known types whose elements are PIL images; None when they are not."""
+    examples = iter(source)
+    first = list(islice(examples, 1))
+    found = [name for name, value in (first[0] if first else {}).items() if is_picture(value)]
+    if options.key:
+        found = [name for name in found if name == options.key]
+    if not found:
+        return None
+    name = only(found, "pictures", type(source).__name__)
+    pictures = (example[name] for example in chain(first, examples))
+    return ItemSource(pictures, pattern, options.colors, options.limit)
+
+
+class _Rows:
+    """A data set as tables of some rows each, as they are stored.
+
+    Attributes
+    ----------
+    name : str
+    schema : pyarrow.Schema
+    n_rows : int or None
+        None for a stream.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.name = type(source).__name__
+        self.n_rows = len(source) if hasattr(source, "__len__") else None
+        if self.n_rows is None:
+            if source.features is None:
+                source = source._resolve_features()
+            if hasattr(source, "decode"):
+                source = source.decode(False)
+        self._source = source
+        self.schema = source.features.arrow_schema
+
+    def blocks(
+        self, columns: Iterable[str], n_rows: int, chosen: Sequence[int] | None = None
+    ) -> Iterator[tuple[Sequence[int], Any]]:
+        """Numbers of the rows, and a table of them.
+
+        Parameters
+        ----------
+        columns : iterable of str
+        n_rows : int
+            At a time.
+        chosen : sequence of int, optional
+            Only these rows; of a stream so many as there are.
+        """
+        # What is chosen, shuffled and filtered is honored; transforms and formats are not asked.
+        view = self._source.select_columns(list(columns)).with_format("arrow")
+        if self.n_rows is None:
+            yield from self._streamed(view, n_rows, None if chosen is None else len(chosen))
+            return
+        rows: Sequence[int] = range(self.n_rows) if chosen is None else chosen
+        for begin in range(0, len(rows), n_rows):
+            own = rows[begin : begin + n_rows]
+            yield own, view[own.start : own.stop] if isinstance(own, range) else view[list(own)]
+
+    def _streamed(
+        self, view: Any, n_rows: int, limit: int | None
+    ) -> Iterator[tuple[Sequence[int], Any]]:
+        at = 0
+        tables = view.iter(batch_size=n_rows if limit is None else min(n_rows, limit))
+        while limit is None or at < limit:
+            try:
+                table = next(tables, None)
+            except Exception as error:  # a generator of the user's, or a network
+                raise SourceError(f"{self.name} fails after {at:,} rows: {error}") from error
+            if table is None:
+                return
+            part = table if limit is None else table.slice(0, limit - at)
+            yield range(at, at + len(part)), part
+            at += len(part)
+
+
+class _DatasetSource(Source):
+    """What sources of a data set have in common.
+
+    Parameters
+    ----------
+    rows : _Rows
+    limit : int, optional
+        Only that many rows, spread evenly; the first ones of a stream.
+    """
+
+    def __init__(self, rows: _Rows, limit: int | None) -> None:
+        self.name, self._rows, self.limit = rows.name, rows, limit
+        self._by: str | None = None
+        self._names: tuple[str, ...] = ()
+        self.chosen: Sequence[int] | None = None
+        if limit is not None and (rows.n_rows is None or limit < rows.n_rows):
+            self.chosen = range(limit) if rows.n_rows is None else spread(rows.n_rows, limit)
+
+    @property
+    def n_whole(self) -> int | None:
+        """How many rows there are without a limit; None for a stream."""
+        return self._rows.n_rows
+
+    @property
+    def n_items(self) -> int | None:
+        """How many rows will be read; None for a stream."""
+        if self._rows.n_rows is None:
+            return None
+        return self._rows.n_rows if self.chosen is None else len(self.chosen)
+
+    def group_by(self, column: str) -> None:
+        """Take a column as the group of each row.
+
+        Parameters
+        ----------
+        column : str
+
+        Raises
+        ------
+        PatternError
+            When there is no such column.
+        """
+        names = self._rows.schema.names
+        if column not in names:
+            raise PatternError(
+                f"by is {column!r}, but {self.name} has no such column; it has {few(names)}"
+            )
+        self._by, self._names = column, class_names(self._rows.schema, column)
+
+    def _blocks(self, column: str, n_rows: int) -> Iterator[tuple[Sequence[int], Any]]:
+        columns = dict.fromkeys((column, *([] if self._by is None else [self._by])))
+        return self._rows.blocks(columns, n_rows, self.chosen)
+
+
+class DatasetPictures(_DatasetSource):
+    """A column of pictures of a data set, decoded from the bytes that it holds.
+
+    Parameters
+    ----------
+    rows : _Rows
+    column : PictureColumn
+    pattern : Pattern or None
+        None for one number a channel.
+    reader : ImageReader
+    limit : int, optional
+    """
+
+    def __init__(
+        self,
+        rows: _Rows,
+        column: PictureColumn,
+        pattern: Pattern | None,
+        reader: ImageReader,
+        limit: int | None,
+    ) -> None:
+        super().__init__(rows, limit)
+        self.pattern = pattern or Pattern.parse(NAMED["channel"])
+        self._column, self._decoding = column, Decoding(reader)
+
+    @cached_property
+    def small_files(self) -> bool:  # type: ignore[override]
+        """Whether threads would only get in each other's way; not asked of a stream."""
+        if self._rows.n_rows is None:
+            return False
+        first = [row for row in islice(self._encoded(8), 8) if not row.reason]
+        sizes = [len(row.data) if row.data is not None else _size_of(row.path) for row in first]
+        return bool(sizes) and sum(sizes) < SMALL_PICTURE * len(sizes)
+
+    def shards(self, cores: int | None = None) -> Iterator[EncodedShard]:
+        """Some pictures each, not yet decoded."""
+        return in_shards(self._encoded(_PICTURES), self._decoding)
+
+    def _encoded(self, n_rows: int) -> Iterator[Encoded]:
+        for numbers, table in self._blocks(self._column.path[0], n_rows):
+            data, paths = self._column.values(table)
+            labels = None if self._by is None else table.column(self._by)
+            for i, number in enumerate(numbers):
+                content = data[i].as_py()
+                path = "" if paths is None else plain(paths[i]) or ""
+                group = None if labels is None else class_named(plain(labels[i]), self._names)
+                reason = NOTHING if content is None and not path else ""
+                yield Encoded(f"{self.name}[{number}]", content, path, reason, group=group)
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return SMALL_PICTURE
+
+
+class DatasetArrays(_DatasetSource):
+    """A column of arrays of a data set.
+
+    Parameters
+    ----------
+    rows : _Rows
+    path : tuple of str
+        Of the column.
+    pattern : Pattern or None
+        None for the likely one.
+    limit : int, optional
+    """
+
+    def __init__(
+        self, rows: _Rows, path: tuple[str, ...], pattern: Pattern | None, limit: int | None
+    ) -> None:
+        super().__init__(rows, limit)
+        self._path = path
+        self.pattern = pattern or likely_pattern(self._shape())
+
+    def _shape(self) -> tuple[int, ...]:
+        """Of a batch, as the first value has it."""
+        reading = ArrayReading(self._path, Pattern.parse("n ... ->"))
+        for _, table in self._blocks(self._path[0], 1):
+            for item in reading.items(table, self.name, range(1)):
+                if item.array is not None:
+                    array = item.array
+                    return array.shape if item.batched else (1, *array.shape)
+        raise SourceError(f"{self.name} has no array in the column {'.'.join(self._path)!r}")
+
+    def shards(self, cores: int | None = None) -> Iterator[ItemShard]:
+        """Some rows each."""
+        reading = ArrayReading(self._path, self.pattern, self._by, self._names)
+        for numbers, table in self._blocks(self._path[0], _ARRAYS):
+            yield ItemShard(tuple(reading.items(table, self.name, numbers)))
+
+
+class DatasetTable(FrameSource):
+    """The numeric columns of a data set.
+
+    Parameters
+    ----------
+    rows : _Rows
+    column : tuple of str
+        The only one that is wanted; empty for all.
+    pattern : Pattern or None
+        None for one number a column.
+    limit : int, optional
+        Only that many rows, spread evenly; the first ones of a stream.
+    """
+
+    def __init__(
+        self, rows: _Rows, column: tuple[str, ...], pattern: Pattern | None, limit: int | None
+    ) -> None:
+        flat = [field.name for field in rows.schema if not is_nested(field.type)]
+        self._columns = list(column) or flat
+        self._schema = rows.schema
+        self._classes: tuple[str, ...] = ()
+        super().__init__(self._tables(rows), pattern, limit, rows.n_rows)
+        self.name = rows.name
+
+    def _tables(self, rows: _Rows) -> Iterator[Any]:
+        none = True
+        for _, table in rows.blocks(self._columns, _NUMBERS):
+            none = False
+            yield table
+        if none:
+            yield rows.schema.empty_table().select(self._columns)
+
+    @property
+    def left_out(self) -> list[str]:
+        """The columns that hold no numbers, and those that were not read."""
+        fields = ArrowTable(self._schema.empty_table()).fields
+        measured = {*self._names, self._by}
+        held = [replace(f, dtype="") for f in fields if f.name not in measured]
+        return left_out(held)
+
+    def group_by(self, column: str) -> None:
+        """As of any table; numbers of classes become their names.
+
+        Parameters
+        ----------
+        column : str
+        """
+        super().group_by(column)
+        self._classes = class_names(self._schema, column)
+
+    def _grouped(
+        self, frame: Any, batches: Iterable[ColumnBatch], where: str
+    ) -> Iterator[ColumnBatch]:
+        for batch in super()._grouped(frame, batches, where):
+            labels = batch.groups
+            if labels is not None and self._classes and labels.dtype.kind in "iu":
+                named = [class_named(label, self._classes) for label in labels.tolist()]
+                yield replace(batch, groups=np.array(named, object))
+            else:
+                yield batch
