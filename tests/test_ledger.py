@@ -25,7 +25,7 @@ from zeromean.ledger import identity, rows
 from zeromean.ledger.keeping import Where, kept
 from zeromean.ledger.lock import Lock
 from zeromean.ledger.states import decode, encode
-from zeromean.sources import images
+from zeromean.sources import Entry, images
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10-train-5k"
 RNG = np.random.default_rng(6)
@@ -505,10 +505,48 @@ def test_what_was_done_before_an_error_is_kept(data, tmp_path, decoded, monkeypa
     assert done == 66
 
 
-def test_strict_stops_and_keeps(data, tmp_path):
+def test_strict_stops_also_for_what_is_known_to_be_broken(data, tmp_path):
     (data / "2/002.png").write_bytes(b"nothing")
+    ledger = tmp_path / "x.ledger"
     with pytest.raises(zm.SourceError, match=r"2/002\.png"):
-        zm.measure(data, ledger=tmp_path / "x.ledger", strict=True)
+        zm.measure(data, ledger=ledger, strict=True)
+    with pytest.warns(zm.SkippedWarning):
+        zm.measure(data, ledger=ledger)
+    with pytest.raises(zm.SourceError, match=r"2/002\.png"):
+        zm.measure(data, ledger=ledger, strict=True)
+
+
+def test_decoders_of_several_versions_are_said(data, tmp_path, monkeypatch):
+    ledger = tmp_path / "x.ledger"
+    monkeypatch.setattr(rows, "_versioned", lambda name: f"{name} 1.0")
+    zm.measure(data, ledger=ledger)
+    monkeypatch.undo()
+    put(data, "new.png")
+    with pytest.warns(zm.ZeromeanWarning, match=r"decoded by Pillow .* and by Pillow"):
+        after = zm.measure(data, ledger=ledger)
+    assert after.provenance.decoders["Pillow 1.0"] == 70
+    assert after == zm.measure(data)
+
+
+def test_names_that_cannot_be_told_apart(data, tmp_path, monkeypatch):
+    """Nothing is left out without a word."""
+    monkeypatch.setattr(images.ImageFiles, "entries", lambda self: iter([Entry("a", ())] * 70))
+    with pytest.raises(zm.SourceError, match="cannot be told apart"):
+        zm.measure(data, ledger=tmp_path / "x.ledger")
+
+
+def test_numbers_of_huge_floats():
+    """What is listed is rounded; what no float can hold is infinite, and no error."""
+    from zeromean.accumulation import Plan, gathering_of
+    from zeromean.pattern import Pattern
+    from zeromean.sources import Item
+
+    item = Item(np.array([1e300, -1e300, 3e300]), "a", stamp=(24, 0, 0), batched=True)
+    gathering = gathering_of(Plan(Pattern.parse("n ->")), item)
+    gathering.add(item)
+    n, sums, squares, low, high = json.loads(rows.Keep()(item, gathering.finish()).numbers)
+    assert (n, sums, low, high) == ([3], [3e300], [-1e300], [3e300])
+    assert squares == [float("inf")]
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(data, tmp_path, monkeypatch):
@@ -559,7 +597,7 @@ KILLED = """
 import os, sys
 import zeromean as zm
 from zeromean.ledger import keeping
-from zeromean.sources import images
+from zeromean.sources import Entry, images
 
 log = os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 usual = images.picture

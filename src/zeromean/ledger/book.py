@@ -188,8 +188,14 @@ class Book:
 
     # ------------------------------------------------------------ comparing
 
-    def compare(self, entries: Iterable[Entry]) -> None:
-        """Hold a list of files against the rows; `changed`, `gone` and `touched` then answer."""
+    def compare(self, entries: Iterable[Entry]) -> int:
+        """Hold a list of files against the rows; `changed`, `gone` and `touched` then answer.
+
+        Returns
+        -------
+        int
+            How many different names there are.
+        """
         with _plainly(self.path):
             self._base.execute("DROP TABLE IF EXISTS temp.listed")
             self._base.execute(
@@ -202,6 +208,7 @@ class Book:
                 ((e.name, stamp_text(e.stamp), i) for i, e in enumerate(entries)),
             )
             self._base.execute("COMMIT")
+            return int(self._one("SELECT count(*) FROM listed"))
 
     def changed(self) -> array[int]:
         """The places in the list of the files that are new, or are not what they were; sorted."""

@@ -204,7 +204,12 @@ class _Run:
 
     def measured(self, chosen: Sequence[int] | None) -> Measured:
         """The sum of what is known and what is measured now."""
-        self.book.compare(self.source.entries())
+        listed = self.book.compare(self.source.entries())
+        if listed != self.source.n_items:
+            raise SourceError(
+                f"{self.source.name} has files whose names cannot be told apart, so no ledger can "
+                "be kept of it"
+            )
         self._check_about()
         self._set_aside(chosen is None)
         self.total = self.book.total
@@ -319,24 +324,45 @@ class _Run:
     def _whole(self, chosen: Sequence[int] | None) -> Measured:
         """The sum of the files that are listed, or chosen."""
         if self.plan.by is not None:
-            record = self._lost(self.book.record())
+            record = self._checked(self.book.record())
             return Measured(grouped(self.book, self.plan.by), record, record.items)
         if chosen is None:
-            record = self._lost(self.book.record())
+            record = self._checked(self.book.record())
             return Measured(dict(self.total), record, record.items)
         wanted = set(chosen)
         entries = enumerate(self.source.entries())
         self.book.choose(entry.name for i, entry in entries if i in wanted)
         total = summed((kind, part) for _, kind, part in self.book.states(listed=True))
-        record = self._lost(self.book.record(listed=True))
+        record = self._checked(self.book.record(listed=True))
         return Measured(total, record, record.items)
 
-    def _lost(self, record: Provenance) -> Provenance:
-        """With what could not be read, and what could not be written down."""
+    def _checked(self, record: Provenance) -> Provenance:
+        """With what could not be read, and what could not be written down.
+
+        Raises
+        ------
+        SourceError
+            Under ``strict``, for the first file that an earlier run could not read.
+        """
+        if self.plan.strict and record.skipped:
+            name, reason = record.skipped[0]
+            raise SourceError(f"{name}: {reason}")
         for part in self.waiting.records:
             record += replace(part, skipped=tuple(p for p in part.skipped if p[1] != SAME))
         failed = [pair for pair in self.failed if pair not in record.skipped]
-        return replace(record, skipped=tuple(sorted([*record.skipped, *failed])))
+        skipped = tuple(sorted([*record.skipped, *failed]))
+        return replace(record, skipped=skipped, warnings=_versions(record))
+
+
+def _versions(record: Provenance) -> tuple[str, ...]:
+    """Say when rows of years lie side by side that different versions have decoded."""
+    names = [decoder.rpartition(" ")[0] for decoder in record.decoders]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return tuple(
+        f"the ledger holds files decoded by {' and by '.join(versions)}"
+        for name in twice
+        if (versions := [d for d in record.decoders if d.rpartition(" ")[0] == name])
+    )
 
 
 def _less(total: Mapping[str, Partial], parts: Any) -> dict[str, Partial]:

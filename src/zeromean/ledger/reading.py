@@ -231,7 +231,7 @@ def _file(row: Row) -> File:
     n, sums, squares, low, high = json.loads(row.numbers)
     mean = [s / k if k else math.nan for s, k in zip(sums, n, strict=True)]
     spread = [
-        math.sqrt(max(q / k - m * m, 0.0)) if k else math.nan
+        math.sqrt(max(q / k - m * m, 0.0)) if k and math.isfinite(m * m) else math.nan
         for q, k, m in zip(squares, n, mean, strict=True)
     ]
     return File(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import zlib
 from dataclasses import dataclass
@@ -160,16 +161,24 @@ def _numbers(part: Partial) -> str:
         return _of_bytes(statistics)
     sums = statistics.power_sums
     ends = part.extrema if part.extrema is not None else statistics.extrema
-    unit = 2.0**sums.exponent
     return json.dumps(
         [
             sums.n.tolist(),
-            [float(v) * unit for v in sums.sums.tolist()],
-            [float(v) * unit * unit for v in sums.squares.tolist()],
+            [_float(v, sums.exponent) for v in sums.sums.tolist()],
+            [_float(v, 2 * sums.exponent) for v in sums.squares.tolist()],
             ends.low.tolist(),
             ends.high.tolist(),
         ]
     )
+
+
+def _float(value: int, exponent: int) -> float:
+    """An integer times a power of two, to some 15 digits; infinite where no float is so large."""
+    shift = max(0, value.bit_length() - 62)
+    try:
+        return math.ldexp(value >> shift, shift + exponent)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 _VALUES = np.stack([np.ones(256), bin_values("uint8"), bin_values("uint8") ** 2]).astype(np.int64)

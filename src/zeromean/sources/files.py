@@ -291,7 +291,7 @@ class Files(ListedSource):
             record,
             skipped=tuple(sorted((*record.skipped, *self.problems))),
             left_out=self.left_out,
-            warnings=self.warnings,
+            warnings=(*record.warnings, *self.warnings),
         )
 
     def _place(self, i: int) -> tuple[Root, int]:
