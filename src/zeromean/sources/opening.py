@@ -16,7 +16,7 @@ import numpy as np
 from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import Pattern
 from zeromean.sources import Source
-from zeromean.sources.access import is_remote, shown
+from zeromean.sources.access import address_of, is_remote, shown
 from zeromean.sources.arrays import (
     ArraySource,
     ItemSource,
@@ -64,7 +64,7 @@ _OBJECTS = {
     "h5py.": "hdf5",
     "zarr.": "zarr",
     "dask.array": "dask_arrays",
-    "xarray.": "netcdf",
+    "xarray.": "xarray_objects",
     "datasets.": "hugging_face",
     "torch.utils.data": "loaders",
     "tensorflow.": "loaders",
@@ -167,7 +167,9 @@ def _open_paths(paths: list[Any], pattern: Pattern | None, options: Options) -> 
 
 def _promised(path: str) -> str:
     """Pictures of a list, which may name millions, are not opened twice to see what they are."""
-    return "images" if suffix_format(path) == "images" and not os.path.isdir(path) else ""
+    name = address_of(path).path if is_remote(path) else path
+    pictured = name.lower().endswith(FORMATS["images"].suffixes)
+    return "images" if pictured and not os.path.isdir(path) else ""
 
 
 def _split_key(text: str) -> tuple[str, str]:
@@ -211,7 +213,7 @@ def open_paths(
         files_held = [file for path in paths for file in files_of(path, name)]
         return [TableFiles(files_held, pattern, options.limit)]
     for path in filter(is_remote, paths):
-        raise SourceError(f"{shown(path)}: {FORMATS[name].says} are read from a disk; copy it to one")
+        raise SourceError(f"{shown(path)}: copy it to a disk; {FORMATS[name].says} are read there")
     return [_open_array_file(Path(path), pattern, options) for path in paths]
 
 

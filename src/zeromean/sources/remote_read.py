@@ -12,6 +12,7 @@ from zeromean.sources.access import HeldFile, ReadError
 from zeromean.sources.stores import Store, differ, fetched, locate, looked_at, why
 
 _WHOLE = 16 << 20  # a file up to this is fetched by one request
+_MISSING = "no such file"
 _UNKNOWN = 4 << 20  # what a file of unknown size is taken for
 
 
@@ -85,7 +86,7 @@ def opened_remote(url: str, name: str, listed: tuple[int, ...] = ()) -> Iterator
         When it cannot be read, or has changed since it was listed.
     """
     store, path = locate(url)
-    stamp = listed if listed and listed[0] >= 0 else looked_at(store, path)
+    stamp = listed if listed and listed[0] >= 0 else looked_at(store, path, _MISSING)
     if stamp[0] > _WHOLE:
         file = _Opened(store, path)
         with file:
@@ -106,7 +107,7 @@ def _held(url: str, name: str, data: Any, stamp: tuple[int, ...]) -> Iterator[He
         raise data
     if isinstance(data, BaseException):
         never_seen = isinstance(data, FileNotFoundError) and (not stamp or stamp[0] < 0)
-        raise ReadError("no such file" if never_seen else why(data))
+        raise ReadError(_MISSING if never_seen else why(data))
     if stamp and 0 <= stamp[0] != len(data):
         raise ReadError("changed since it was listed")
     yield HeldFile(url, name, io.BytesIO(data), (len(data), *stamp[1:]))

@@ -38,6 +38,7 @@ _PACKAGES = {
     "libarchive": "libarchive-c",
     "smb": "smbprotocol",
 }
+_GONE = "vanished before it was read"
 _TIMES = (
     "LastModified last_modified mtime modified updated timeModified Last-Modified "
     "modificationTime created date_time"
@@ -150,7 +151,7 @@ def plainly(doing: str, url: str) -> Iterator[None]:
 def why(error: BaseException) -> str:
     """What went wrong, in a few words and without what must not be written down."""
     if isinstance(error, FileNotFoundError):
-        return "vanished before it was read"
+        return _GONE
     if isinstance(error, PermissionError):
         return "permission denied"
     if isinstance(error, TimeoutError):
@@ -237,8 +238,14 @@ def names_below(url: str) -> Iterator[str]:
         for _ in range(_FOLDERS):
             if not waiting:
                 return
-            with store.guard:
-                infos = store.fs.ls(waiting.pop(), detail=True)
+            folder = waiting.pop()
+            try:
+                with store.guard:
+                    infos = store.fs.ls(folder, detail=True)
+            except Exception:
+                if folder == path:
+                    raise
+                continue  # whoever reads it all says so
             inside = sorted(info["name"].rstrip("/") for info in infos if is_folder(info))
             waiting += reversed([name for name in inside if relative_to(name, path)])
             names = sorted(info["name"] for info in infos if not is_folder(info))
@@ -341,7 +348,7 @@ def differ(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
     return bool(first[by] and second[by]) and first[by] != second[by]
 
 
-def looked_at(store: Store, path: str) -> tuple[int, int, int]:
+def looked_at(store: Store, path: str, gone: str = _GONE) -> tuple[int, int, int]:
     """The stamp of a file as it is now.
 
     Raises
@@ -355,6 +362,8 @@ def looked_at(store: Store, path: str) -> tuple[int, int, int]:
             return stamp_in(store.fs.info(path))
     except (ImportError, MemoryError):
         raise
+    except FileNotFoundError:
+        raise ReadError(gone) from None
     except Exception as error:
         raise ReadError(why(error)) from None
 
