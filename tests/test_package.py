@@ -197,7 +197,7 @@ FLOORS = (
     {"errors", "figures", "quantiles", "rounding"},
     {"notation"},
     {"destination", "documents", "kernels", "pattern"},
-    {"affine", "mixing", "provenance", "sources", "statistics"},
+    {"affine", "estimates", "mixing", "provenance", "sources", "statistics"},
     {"covariance_file", "frames", "masking", "profile_columns", "transforming"},
     {"lone_columns"},
     {"composition", "convergence", "drawing", "profile_file", "readouts", "tables", "tabular"},

@@ -22,6 +22,7 @@ from zeromean.errors import (
     UnitError,
     ZeromeanWarning,
 )
+from zeromean.estimates import Estimate
 from zeromean.execution import Progress, Run, measured, watched
 from zeromean.grouped import GroupedProfile
 from zeromean.ledger.keeping import Where, kept
@@ -30,6 +31,7 @@ from zeromean.partition import grouping_of
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 from zeromean.provenance import Provenance
+from zeromean.sampling import check_within, sampled
 from zeromean.sources import ListedSource, Source
 from zeromean.sources.opening import Options, open_source
 from zeromean.sources.tables import Widened
@@ -199,10 +201,12 @@ def measure(
         )
         for one in opened
     ]
+    if within is not None:
+        check_within(within, opened, plans[0], limit)
     book = wanted(ledger, source, opened, plans[0], asdict(options))
     pairs = zip(opened, plans, strict=True)
     with run.opened() as run:
-        parts = [_measure_one(one, plan, run, book) for one, plan in pairs]
+        parts = [_measure_one(one, plan, run, book, within) for one, plan in pairs]
     profile: Any = parts[0]
     for one, part in zip(opened[1:], parts[1:], strict=True):
         try:
@@ -261,17 +265,23 @@ def _unknown(sizes: dict[str, int]) -> str:
     return f"{given}: there is no such option, and no pattern that names it{hint}"
 
 
-def _measure_one(source: Source, plan: Plan, run: Run, ledger: Where | None) -> Profile:
+def _measure_one(
+    source: Source, plan: Plan, run: Run, ledger: Where | None, within: float | None
+) -> Profile:
     """Measure one opened source and attach its provenance; again if a column had to be widened."""
     while True:
         names = plan.feature_names or source.feature_names
         with suppress(Widened):
-            return _measure_once(source, replace(plan, feature_names=names), run, ledger)
+            return _measure_once(source, replace(plan, feature_names=names), run, ledger, within)
 
 
-def _measure_once(source: Source, plan: Plan, run: Run, ledger: Where | None) -> Profile:
-    whole = None
-    if ledger is not None and isinstance(source, ListedSource):
+def _measure_once(
+    source: Source, plan: Plan, run: Run, ledger: Where | None, within: float | None
+) -> Profile:
+    whole, estimate = None, None
+    if within is not None and isinstance(source, ListedSource):
+        whole, estimate = sampled(source, plan, run, within)
+    elif ledger is not None and isinstance(source, ListedSource):
         whole = kept(source, plan, run, ledger)
     if whole is None:
         with closing(measured(_shards(source, plan), source, plan, run)) as parts:
@@ -281,7 +291,7 @@ def _measure_once(source: Source, plan: Plan, run: Run, ledger: Where | None) ->
         record,
         decoders=_with_versions(record),
         versions=_versions(),
-        sources=(_look(source),),
+        sources=(_look(source, estimate),),
     )
     kinds = whole.partials
     if not kinds:
@@ -289,11 +299,13 @@ def _measure_once(source: Source, plan: Plan, run: Run, ledger: Where | None) ->
     if len(kinds) > 1:
         raise SourceError(_mixture(whole))
     ((kind, partial),) = kinds.items()
-    return partial.profile(plan, kind, record)
+    return replace(partial.profile(plan, kind, record), estimate=estimate)
 
 
-def _look(source: Source) -> str:
+def _look(source: Source, estimate: Estimate | None) -> str:
     """What was asked for, and that it was not all of it."""
+    if estimate is not None:
+        return f"{source.name} (a sample of {estimate.files} of {estimate.of_files} files)"
     items, whole = source.n_items, source.n_whole
     if items is not None and whole is not None and items < whole:
         return f"{source.name} (a quick look at {items} of {whole})"

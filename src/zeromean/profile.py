@@ -12,6 +12,7 @@ import numpy.typing as npt
 from zeromean import profile_file
 from zeromean.documents import save
 from zeromean.errors import MergeError
+from zeromean.estimates import Estimate
 from zeromean.pattern import Pattern
 from zeromean.provenance import Provenance, Units
 from zeromean.readouts import Readouts
@@ -56,6 +57,10 @@ class Profile(Readouts):
         False after a subtraction of float profiles: then min and max are bounds.
     feature_names : tuple of str
     provenance : Provenance
+    estimate : Estimate or None
+        How well mean and std are known, when only a random sample of the files was measured
+        (``within=``); then min, max and all else are those of the sample. None where all was
+        measured: the numbers are exact. Not compared by ``==``.
 
     Examples
     --------
@@ -83,6 +88,7 @@ class Profile(Readouts):
     feature_names: tuple[str, ...] = ()
     covariance: Covariance | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    estimate: Estimate | None = None
 
     # ------------------------------------------------------------ algebra
 
@@ -134,6 +140,12 @@ class Profile(Readouts):
     def _check_like(self, other: object, verb: str) -> None:
         if not isinstance(other, Profile):
             raise MergeError(f"cannot {verb} a profile and {type(other).__name__}")
+        for profile in (self, other):
+            if profile.estimate is not None:
+                raise MergeError(
+                    f"cannot {verb} an {profile.estimate.short}; measure all files, without "
+                    "within=, for a profile that adds (with the same ledger only the rest is read)"
+                )
         for name in ("pattern", "kept_shape", "dtype", "units", "feature_names"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:

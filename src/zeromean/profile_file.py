@@ -25,6 +25,7 @@ from zeromean.documents import (
     to_hex,
 )
 from zeromean.errors import FormatError, PatternError
+from zeromean.estimates import Estimate
 from zeromean.pattern import Pattern
 from zeromean.profile_columns import State, check_dtypes, parts, united_state
 from zeromean.provenance import Provenance, Units
@@ -91,11 +92,14 @@ _MEANING = (
 
 
 def _checksum(document: Mapping[str, Any], statistics: Any, arrays: Tensors) -> str:
-    return checksum({"statistics": statistics} | {k: document[k] for k in _MEANING}, arrays)
+    """Over the numbers and what they mean; that they are an estimate is a part of it."""
+    names = [*_MEANING, "estimate"] if "estimate" in document else _MEANING
+    return checksum({"statistics": statistics} | {k: document[k] for k in names}, arrays)
 
 
 def _head(profile: Profile) -> dict[str, Any]:
     skipped = [{"path": path, "reason": reason} for path, reason in profile.provenance.skipped]
+    estimate = {} if profile.estimate is None else {"estimate": profile.estimate.to_fields()}
     return {
         "format": FORMAT,
         "kind": "profile",
@@ -107,6 +111,7 @@ def _head(profile: Profile) -> dict[str, Any]:
         "feature_names": list(profile.feature_names),
         "items": profile.provenance.items,
         "skipped": skipped,
+        **estimate,
     }
 
 
@@ -228,6 +233,7 @@ def from_document(document: Mapping[str, Any], arrays: Tensors) -> Profile:
         extrema_exact=read.extrema_exact,
         feature_names=names,
         provenance=Provenance.from_fields(document),
+        estimate=Estimate.from_fields(document, shape),
     )
     held = covariance_file.covariance_of(document, arrays, profile)
     profile = replace(profile, covariance=held)

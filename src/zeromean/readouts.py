@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import PatternError, ZeromeanWarning
+from zeromean.estimates import Estimate
 from zeromean.pattern import Pattern
 from zeromean.profile_columns import column_fields
 from zeromean.provenance import Units
@@ -58,6 +59,7 @@ class Readouts:
     extrema_exact: bool
     feature_names: tuple[str, ...]
     covariance: Covariance | None = None
+    estimate: Estimate | None = None
 
     @cached_property
     def _sums(self) -> PowerSums:
@@ -429,7 +431,9 @@ class Readouts:
                 f"there is no column {name!r}; the columns are {', '.join(self.feature_names[:8])}"
                 + (", ..." if len(self.feature_names) > 8 else "" if self.feature_names else "none")
             )
-        return ColumnReadouts(column_fields(self, self.feature_names.index(name)))
+        place = self.feature_names.index(name)
+        estimate = None if self.estimate is None else self.estimate.of_entry(place)
+        return ColumnReadouts({**column_fields(self, place), "estimate": estimate})
 
     def _warn_if_empty(self, what: str) -> None:
         empty = int((self._sums.n == 0).sum())

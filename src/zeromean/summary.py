@@ -13,6 +13,7 @@ from zeromean.group_tables import group_normalizer_rows, group_rows, groups_head
 from zeromean.statistics import Histogram
 from zeromean.tables import (
     columns_left_out,
+    estimate_lines,
     headline,
     normalizer_headline,
     normalizer_rows,
@@ -38,6 +39,8 @@ def profile_text(profile: Profile, *, name: str = "", color: bool, histogram: bo
     """Everything that is worth knowing about a profile, for a terminal or a pipe."""
     body = _image_table(profile) if is_image(profile) else _table(profile)
     parts: list[RenderableType] = [_title(name, headline(profile)), body]
+    if profile.estimate is not None:
+        parts += ["", *estimate_lines(profile)]
     left_out = columns_left_out(profile)
     if left_out:
         parts += ["", f"columns left out: {', '.join(left_out)}"]
@@ -139,7 +142,8 @@ def paste_line(profile: Profile) -> str:
     if profile.units.range == (0, 1) and profile.dtype == "bool":
         return ""
     mean, std = (_digits(v) for v in (profile.unit_mean, profile.unit_std))
-    return f"transforms.Normalize(mean=[{mean}], std=[{std}])"
+    mark = "" if profile.estimate is None else f"  # {profile.estimate.short}"
+    return f"transforms.Normalize(mean=[{mean}], std=[{std}]){mark}"
 
 
 def _digits(values: Any) -> str:

@@ -23,6 +23,7 @@ def headline(profile: Profile) -> str:
     units = "" if str(profile.units) == "unknown units" else f" ({profile.units})"
     items = profile.provenance.items
     held = f"{items:,} item{'s' if items != 1 else ''}, " if items else ""
+    held += "an estimate: " if profile.estimate is not None else ""
     held += "a quick look: " if any("quick look" in s for s in profile.provenance.sources) else ""
     return f'"{profile.pattern}", {format_text(profile.dtype)}{units}, {held}{total:,} values'
 
@@ -44,10 +45,17 @@ def rows(profile: Profile, limit: int) -> tuple[list[str], list[list[str]], int]
     columns += [*ends, profile.nan_count, profile.inf_count]
     flat = [c if isinstance(c, list) else np.asarray(c).ravel().tolist() for c in columns]
     keep = 6 if any(flat[4]) or any(flat[5]) else 4
-    heads = list(_COLUMNS[: keep + 1])
+    heads, flat = list(_COLUMNS[: keep + 1]), flat[:keep]
+    if profile.estimate is not None:
+        for place, widths in (
+            (2, profile.estimate.std_half_width),
+            (1, profile.estimate.mean_half_width),
+        ):
+            heads.insert(place + 1, "±")
+            flat.insert(place, [f"{v:.3g}" for v in np.ravel(widths).tolist()])
     names = profile.names if profile.n_features <= 4 * limit else _some_names(profile, limit)
     shown = min(limit, profile.n_features)
-    body = [[names[i], *(number(c[i]) for c in flat[:keep])] for i in range(shown)]
+    body = [[names[i], *(number(c[i]) for c in flat)] for i in range(shown)]
     return heads, body, profile.n_features - shown
 
 
@@ -101,6 +109,7 @@ def aligned(table: list[list[str]]) -> list[str]:
 
 def _footnotes(profile: Profile, left: int) -> list[str]:
     notes = [f"  ... and {left:,} more"] if left else []
+    notes += [f"  {line}" for line in estimate_lines(profile)]
     if not profile.extrema_exact:
         notes.append("  min and max are bounds: they cannot be known after a subtraction")
     left_out = columns_left_out(profile)
@@ -109,6 +118,13 @@ def _footnotes(profile: Profile, left: int) -> list[str]:
     if profile.provenance.skipped:
         notes.append(f"  {len(profile.provenance.skipped):,} skipped: see .provenance.skipped")
     return notes
+
+
+def estimate_lines(profile: Profile) -> list[str]:
+    """That the numbers are those of a sample, and what that means; empty where they are exact."""
+    if profile.estimate is None:
+        return []
+    return [str(profile.estimate), "min, max and all else are of these files only"]
 
 
 def columns_left_out(profile: Profile) -> list[str]:

@@ -1,1 +1,0 @@
-"""`within`: measures a random sample of files, until mean and std are known well enough."""
