@@ -188,13 +188,13 @@ class Book:
 
     # ------------------------------------------------------------ comparing
 
-    def compare(self, entries: Iterable[Entry]) -> int:
+    def compare(self, entries: Iterable[Entry]) -> bool:
         """Hold a list of files against the rows; `changed`, `gone` and `touched` then answer.
 
         Returns
         -------
-        int
-            How many different names there are.
+        bool
+            Whether all names are different.
         """
         with _plainly(self.path):
             self._base.execute("DROP TABLE IF EXISTS temp.listed")
@@ -203,12 +203,16 @@ class Book:
                 " WITHOUT ROWID"
             )
             self._base.execute("BEGIN")
-            self._base.executemany(
-                "INSERT OR IGNORE INTO listed VALUES (?, ?, ?)",
-                ((e.name, stamp_text(e.stamp), i) for i, e in enumerate(entries)),
-            )
+            place = -1
+
+            def values() -> Iterator[tuple[str, str, int]]:
+                nonlocal place
+                for place, entry in enumerate(entries):
+                    yield entry.name, stamp_text(entry.stamp), place
+
+            self._base.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", values())
             self._base.execute("COMMIT")
-            return int(self._one("SELECT count(*) FROM listed"))
+            return int(self._one("SELECT count(*) FROM listed")) == place + 1
 
     def changed(self) -> array[int]:
         """The places in the list of the files that are new, or are not what they were; sorted."""

@@ -204,8 +204,7 @@ class _Run:
 
     def measured(self, chosen: Sequence[int] | None) -> Measured:
         """The sum of what is known and what is measured now."""
-        listed = self.book.compare(self.source.entries())
-        if listed != self.source.n_items:
+        if not self.book.compare(self.source.entries()):
             raise SourceError(
                 f"{self.source.name} has files whose names cannot be told apart, so no ledger can "
                 "be kept of it"

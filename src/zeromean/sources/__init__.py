@@ -180,7 +180,7 @@ class ListedSource(Source):
     """A source that can list its files and measure any choice of them, in any order."""
 
     def entries(self) -> Iterator[Entry]:
-        """Every file that would be read, in order; their number is `n_items`.
+        """Every file that would be read, in order; of a large array, every block.
 
         Names are unique. What cannot be looked at has an empty stamp, and says why when it is
         read.
