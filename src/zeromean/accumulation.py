@@ -43,6 +43,9 @@ class Plan:
     strict: bool = False
     feature_names: tuple[str, ...] = ()
     by: Any = None  # a `zeromean.partition.Grouping`, to measure by group
+    nodata: tuple[float, ...] = ()  # values that stand for no data
+    mask: Any = None  # a `zeromean.masking.Mask`, to measure some pixels only
+    transform: Any = None  # a `zeromean.transforming.Transform`, to measure what it makes too
     keep: Any = None  # a `zeromean.ledger.rows.Keep`, to write down what each file gave
 
 
@@ -80,23 +83,39 @@ def measure_shard(shard: Shard, plan: Plan) -> Measured:
     PatternError
         When an item does not fit the pattern, or the other items; names both.
     """
-    sums, record = _Sums(plan), Record()
-    kept: list[Any] = []
+    side = _Side(plan)
     for item in getattr(shard, "passing_items", shard.items)():
+        side.take(item if plan.mask is None else plan.mask(item, plan.pattern))
+    return side.measured()
+
+
+class _Side:
+    """Takes items in: what `measure_shard` adds up."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.sums, self.record = plan, _Sums(plan), Record()
+        self.kept: list[Any] = []
+
+    def take(self, item: Item) -> None:
+        """Measure an item, or note why there is none."""
         if item.array is None:
-            if plan.strict:
+            if self.plan.strict:
                 raise SourceError(f"{item.name}: {item.reason}")
-            sums.forget()
+            self.sums.forget()
         else:
-            sums.add(item)
+            self.sums.add(item)
         if item.more:
-            continue
-        record.note(item)
-        row = sums.settle(item)
+            return
+        self.record.note(item)
+        row = self.sums.settle(item)
         if row is not None:
-            kept.append(row)
-    whole, together = sums.finish()
-    return Measured(whole, record.provenance(), record.handed, tuple(kept), together)
+            self.kept.append(row)
+
+    def measured(self) -> Measured:
+        """What all of them gave."""
+        whole, together = self.sums.finish()
+        record, handed = self.record.provenance(), self.record.handed
+        return Measured(whole, record, handed, tuple(self.kept), together)
 
 
 class _Sums:

@@ -25,6 +25,14 @@ _PER = ("channel", "pixel", "feature", "all")
 _WORTH_SAYING = 2.0  # seconds of a run, after which people want to know that it is kept
 
 
+def _number(text: str) -> float:
+    """A number as it is written: whole ones, of any size, stay whole."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
 @click.command(short_help="Measure mean, std and distribution.")
 @click.argument("source", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help=".json or .safetensors file.")
@@ -57,7 +65,13 @@ _WORTH_SAYING = 2.0  # seconds of a run, after which people want to know that it
     show_default=True,
     help="What recordings are measured by.",
 )
-@click.option("--nodata", type=float, multiple=True, help="A value that stands for no data.")
+@click.option(
+    "--nodata",
+    type=_number,
+    multiple=True,
+    metavar="VALUE",
+    help="A value that stands for no data.",
+)
 @click.option("--mask", metavar="FOLDER", help="Label images that say which pixels count.")
 @click.option(
     "--ignore", type=int, multiple=True, help="A label of the mask that is left out (default: 0)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import PatternError
+from zeromean.masking import representable
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 from zeromean.provenance import Provenance, Units
@@ -28,15 +30,28 @@ from zeromean.statistics import (
 from zeromean.statistics.columns import empty_columns, measured_columns
 from zeromean.statistics.covariance import check_memory, joint_dtype, of_columns
 from zeromean.statistics.formats import frozen, joined_dtype
+from zeromean.statistics.gaps import (
+    counted_without,
+    dropped,
+    filled,
+    found,
+    is_float,
+    items_without,
+    occurrences,
+    summed_without,
+)
 
 if TYPE_CHECKING:
     from zeromean.accumulation import Plan
 
 _Array = npt.NDArray[Any]
+_Bools = npt.NDArray[np.bool_]
+_Gaps = _Bools | None
 _INTEGERS = ("bool", "uint8", "int8", "uint16", "int16")
 _SMALL = 1 << 16  # what is below this is stacked, so that one call measures many
 _STACK = 1 << 22  # up to this, so that it stays in the cache
 _STACK_KEPT = 8 << 20  # where every entry is kept, each stack costs a large addition
+_ROWS_KEPT = 32  # so many at least, for the same reason
 
 
 def channels_of(kind: str) -> str:
@@ -150,22 +165,33 @@ class _Gathering:
         self.buckets: Any = None
         if plan.quantiles and not self.counted and self.dtype in ("float32", "float64"):
             self.buckets = Histogram.empty(self.size, "bfloat16")
+        self.nodata = representable(plan.nodata, self.format)
+        #: Where values are counted, those that stand for no data are dropped at the end; but rows
+        #: of a covariance must be told apart one by one.
+        self.marked = bool(self.nodata) and (plan.covariance or not self.counted)
+        self.left_out = 0  # rows of a covariance
         self.spreads: dict[int, list[tuple[_Array, _Array]]] = {}
-        self.waiting: list[_Array] = []
+        self.uneven: list[tuple[_Array, _Array, _Array]] = []
+        self.waiting: list[tuple[_Array, _Gaps]] = []
         self.waiting_bytes = 0
         self.shape: tuple[int, ...] = ()
 
     def add(self, item: Item) -> None:
         assert item.array is not None
         array = item.array if item.batched else item.array[None]
+        gaps: _Gaps = None
+        if item.missing is not None and item.missing.any():
+            gaps = np.broadcast_to(item.missing, item.array.shape).reshape(array.shape)
         if array.shape[1:] != self.shape or array.dtype != self.format:
             self._check(item, array)
             self._add_waiting()
             self.shape = array.shape[1:]
         if self.plan.pattern.keeps_first or array.nbytes > (_SMALL if self.counted else _STACK):
-            self._measure(array)
+            self._measure(array, gaps)
             return
-        self.waiting.append(array if item.batched else array.copy())  # it may be passing
+        if not item.batched:  # it may be passing
+            array, gaps = array.copy(), None if gaps is None else gaps.copy()
+        self.waiting.append((array, gaps))
         self.waiting_bytes += array.nbytes
         if self.waiting_bytes >= (_STACK if self.counted else _STACK_KEPT):
             self._add_waiting()
@@ -197,11 +223,21 @@ class _Gathering:
 
     def _add_waiting(self) -> None:
         """Measure the pictures of one shape that have gathered."""
-        if self.waiting:
-            self._measure(np.concatenate(self.waiting))
-            self.waiting, self.waiting_bytes = [], 0
+        if not self.waiting:
+            return
+        arrays = np.concatenate([array for array, _ in self.waiting])
+        gaps: _Gaps = None
+        if any(own is not None for _, own in self.waiting):
+            none = np.zeros((), np.bool_)
+            each = [np.broadcast_to(none if g is None else g, a.shape) for a, g in self.waiting]
+            gaps = np.concatenate(each)
+        self.waiting, self.waiting_bytes = [], 0
+        self._measure(arrays, gaps)
 
-    def _measure(self, array: _Array) -> None:
+    def _measure(self, array: _Array, gaps: _Gaps = None) -> None:
+        if gaps is not None or self.marked:
+            self._add_gappy(array, gaps)
+            return
         if self.stds is not None:
             self._add_items(array)
         else:
@@ -214,11 +250,13 @@ class _Gathering:
         for block in self.plan.pattern.blocks(array):
             if self.counted:
                 self.statistics += Histogram.of(block)
-                continue
-            moments, extrema = Moments.with_extrema(block)
-            self.statistics, self.extrema = self.statistics + moments, self.extrema + extrema
-            if self.buckets is not None:
-                self._add_buckets(block)
+            else:
+                self._add_sums(*Moments.with_extrema(block), block)
+
+    def _add_sums(self, moments: Moments, extrema: Extrema, block: _Array) -> None:
+        self.statistics, self.extrema = self.statistics + moments, self.extrema + extrema
+        if self.buckets is not None:
+            self._add_buckets(block)
 
     def _add_buckets(self, block: _Array) -> None:
         from zeromean.quantiles import codes
@@ -233,17 +271,79 @@ class _Gathering:
         for items in self.plan.pattern.items(array, _STACK):
             histogram, sums, squares = counted_items(items)
             self.statistics += histogram
-            self.spreads.setdefault(items.shape[1], []).append((sums, squares))
+            lacking = np.zeros_like(sums)
+            for value in self.nodata:
+                if dropped(histogram, [value]) is not histogram:
+                    times = occurrences(items, value)
+                    lacking += times
+                    sums -= times * int(value)
+                    squares -= times * int(value) ** 2
+            if lacking.any():
+                self.uneven.append((items.shape[1] - lacking, sums, squares))
+            else:
+                self.spreads.setdefault(items.shape[1], []).append((sums, squares))
 
     def _add_spreads(self) -> None:
         for samples, pairs in self.spreads.items():
             sums, squares = (np.concatenate(each) for each in zip(*pairs, strict=True))
             self.stds += ItemStds.of_sums(samples, sums, squares)
-        self.spreads = {}
+        if self.uneven:
+            held = (np.concatenate(each) for each in zip(*self.uneven, strict=True))
+            self.stds += ItemStds.of_uneven_sums(*held)
+        self.spreads, self.uneven = {}, []
+
+    # ------------------------------------------------------------ with missing values
+
+    def _add_gappy(self, array: _Array, gaps: _Gaps) -> None:
+        """Measure an array of which some values are missing, in pieces that are copied."""
+        lengths, kept = self.plan.pattern.layout(array.shape)
+        samples = [i for i in range(len(lengths)) if i not in kept]
+        values = array.reshape(lengths).transpose(samples + kept)
+        missing = None if gaps is None else gaps.reshape(lengths).transpose(samples + kept)
+        items = None if self.stds is None else np.zeros((3, lengths[0], self.size), np.int64)
+        limit = max(_STACK_KEPT, _ROWS_KEPT * self.size * array.itemsize)
+        for first, piece, own in _pieces(values, missing, len(samples), limit):
+            if not piece.size:
+                continue
+            rows = piece.reshape(-1, self.size)
+            own = None if own is None else own.reshape(rows.shape)
+            if self.nodata:
+                same = found(rows, self.nodata)
+                own = same if own is None else own | same
+            own = None if own is None or not own.any() else own
+            self._add_rows(rows, own, None if items is None else items[:, first:][:, : len(piece)])
+        if items is not None:
+            self.uneven.append((items[0], items[1], items[2]))
+
+    def _add_rows(self, rows: _Array, gaps: _Gaps, of_items: Any) -> None:
+        """Measure rows, (n_samples, n_features), and add up n, Σx and Σx² of their items."""
+        full = filled(rows, gaps)
+        if of_items is not None:
+            histogram, sums = items_without(full, gaps, of_items.shape[1])
+            self.statistics += histogram
+            of_items += sums
+        elif self.counted:
+            self.statistics += counted_without(full, gaps)
+        else:
+            self._add_sums(*summed_without(full, gaps), full[:, :, None])
+        if self.covariance is not None:
+            self._add_complete(full, gaps)
+
+    def _add_complete(self, full: _Array, gaps: _Gaps) -> None:
+        """Rows without a gap; those of floats that have a NaN tell it themselves."""
+        if gaps is not None and not is_float(full.dtype):
+            complete = ~gaps.any(axis=1)
+            self.left_out += len(full) - int(np.count_nonzero(complete))
+            full = full[complete]
+        self.covariance += Covariance.of(full)
 
     def finish(self) -> Partial:
         self._add_waiting()
         self._add_spreads()
+        if self.counted and self.nodata:
+            self.statistics = dropped(self.statistics, self.nodata)
+        if self.left_out:
+            self.covariance = self.covariance.less(self.left_out)
         return Partial(
             self.example,
             self.kept_shape,
@@ -254,6 +354,23 @@ class _Gathering:
             self.buckets,
             self.covariance,
         )
+
+
+def _pieces(
+    values: _Array, gaps: _Gaps, n_axes: int, limit: int, axis: int = 0
+) -> Iterator[tuple[int, _Array, _Gaps]]:
+    """Cut along the first axes until a piece is small enough; says where on the first it begins."""
+    while axis < n_axes and values.shape[axis] == 1:
+        axis += 1
+    if axis == n_axes or values.nbytes <= limit:
+        yield 0, values, gaps
+        return
+    step = max(1, values.shape[axis] * limit // values.nbytes)
+    for begin in range(0, values.shape[axis], step):
+        index = (slice(None),) * axis + (slice(begin, begin + step),)
+        part, own = values[index], None if gaps is None else gaps[index]
+        for first, piece, missing in _pieces(part, own, n_axes, limit, axis + (step == 1)):
+            yield (begin if axis == 0 else first), piece, missing
 
 
 class _GatheringColumns:
@@ -287,6 +404,8 @@ class _GatheringColumns:
     def add(self, item: Item) -> None:
         batch: ColumnBatch = item.array
         values = [column.arrays() for column in batch.columns]
+        if self.plan.nodata:
+            values = [_without_nodata(*column, self.plan.nodata) for column in values]
         statistics, extrema = measured_columns(values, self.dtypes)
         self.statistics += statistics
         self.extrema = extrema if self.extrema is None else self.extrema + extrema
@@ -306,6 +425,15 @@ class _GatheringColumns:
             self.buckets,
             self.covariance,
         )
+
+
+def _without_nodata(values: _Array, missing: _Gaps, nodata: Any) -> tuple[_Array, _Gaps]:
+    """A column with the values that stand for no data missing."""
+    wanted = representable(nodata, values.dtype)
+    if not wanted:
+        return values, missing
+    same = found(values, wanted)
+    return values, same if missing is None else missing | same
 
 
 def _bucketed(columns: list[Any]) -> Histogram:

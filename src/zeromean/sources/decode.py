@@ -160,6 +160,50 @@ def from_pil(image: PillowImage, colors: str = "RGB") -> Decoded:
         raise DecodeError(_reason(error, getattr(image, "format", None) or "image")) from error
 
 
+def labels_of(data: bytes, name: str = "") -> npt.NDArray[Any]:
+    """The labels in a label image: one number for each pixel, as the file has them.
+
+    The indices of a palette are the labels, as in PASCAL VOC; its colors are but for people.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    name : str
+        Its name.
+
+    Returns
+    -------
+    ndarray of bool or integers, (h, w)
+
+    Raises
+    ------
+    DecodeError
+        The bytes are no image, are damaged, or hold colors.
+    """
+    image_format = sniff.image_format(data, name)
+    if not image_format:
+        raise DecodeError(sniff.not_an_image(data))
+    try:
+        with STRICTLY:
+            image = _opened(data, image_format)
+            _refuse_deep_image(image)
+            image.load()
+            pixels = _as_file_has_it(np.array(image), image)
+    except DecodeError:
+        raise
+    except Exception as error:
+        raise DecodeError(_reason(error, image_format)) from error
+    if image.mode == "RGB" and (pixels == pixels[..., :1]).all():
+        return pixels[..., 0]
+    if pixels.ndim != 2 or image.mode == "F":
+        raise DecodeError(
+            f"it holds {image.mode} and not one whole number for each pixel; save labels as a gray "
+            "or palette picture"
+        )
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
 def decoder_version(decoder: str) -> str:
     """Version of a decoder named in `Decoded.decoder`, for the provenance."""
     if decoder == "simplejpeg":
@@ -268,24 +312,30 @@ _XMP_TURNED = re.compile(rb"tiff:Orientation(=.|>)[2-8]")
 
 
 def _decode_with_pillow(data: bytes, image_format: str, colors: str) -> Decoded:
-    from PIL import Image, UnidentifiedImageError
-
-    if image_format == "PNG" and (fault := sniff.png_fault(data)):
-        raise DecodeError(fault)
-    _refuse_deep_file(data, image_format)
     with STRICTLY:
-        try:
-            image = Image.open(io.BytesIO(data), formats=(image_format,))
-        except UnidentifiedImageError:
-            raise DecodeError(
-                f"damaged {image_format} file, or of a kind that Pillow cannot read"
-            ) from None
-        _check_size(*image.size)
+        image = _opened(data, image_format)
         decoded = _convert(image, colors)
         if image_format != "PSD" and _has_more_frames(image):  # a PSD's "frames" are layers
             notes = (*decoded.notes, _FIRST_FRAME)
             return Decoded(decoded.pixels, decoded.mode, decoded.decoder, notes)
         return decoded
+
+
+def _opened(data: bytes, image_format: str) -> PillowImage:
+    """A PIL image of which no pixel is decoded yet, if its header is sound."""
+    from PIL import Image, UnidentifiedImageError
+
+    if image_format == "PNG" and (fault := sniff.png_fault(data)):
+        raise DecodeError(fault)
+    _refuse_deep_file(data, image_format)
+    try:
+        image = Image.open(io.BytesIO(data), formats=(image_format,))
+    except UnidentifiedImageError:
+        raise DecodeError(
+            f"damaged {image_format} file, or of a kind that Pillow cannot read"
+        ) from None
+    _check_size(*image.size)
+    return image
 
 
 def _has_more_frames(image: PillowImage) -> bool:

@@ -58,16 +58,29 @@ class ItemStds:
             return cls.empty(features)
         if items == 1:
             return cls._of_one(n, sums[0].tolist(), squares[0].tolist())
-        if n * max(int(squares.max()), 1) < 1 << 62:
+        return cls.of_uneven_sums(np.full(sums.shape, n, np.int64), sums, squares)
+
+    @classmethod
+    def of_uneven_sums(cls, n: _Ints, sums: _Ints, squares: _Ints) -> Self:
+        """From the power sums of items of which some samples are missing.
+
+        An item counts if each of its features has at least one sample.
+
+        Parameters
+        ----------
+        n, sums, squares : ndarray of int64, (n_items, n_features)
+        """
+        counted = (n > 0).all(axis=1)
+        n, sums, squares = (values[counted] for values in (n, sums, squares))
+        if n.size == 0:
+            return cls.empty(sums.shape[1])
+        if int(n.max()) * max(int(squares.max()), 1) < 1 << 62:
             spread = (n * squares - sums * sums).astype(np.float64)
         else:
             wide = n * squares.astype(object) - sums.astype(object) ** 2
             spread = wide.astype(np.float64)
-        return cls(
-            items,
-            exact(_fixed_sums(np.sqrt(spread) / n)),
-            exact(_fixed_sums(spread / n / n)),
-        )
+        stds, variances = _fixed_sums(np.sqrt(spread) / n), _fixed_sums(spread / n / n)
+        return cls(len(n), exact(stds), exact(variances))
 
     @classmethod
     def _of_one(cls, n: int, sums: list[int], squares: list[int]) -> Self:
