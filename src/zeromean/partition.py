@@ -15,7 +15,6 @@ from zeromean.profile import Profile
 from zeromean.provenance import Provenance
 from zeromean.sources import Item
 from zeromean.sources.arrays import ArraySource, ItemShard, ItemSource
-from zeromean.sources.files import Files
 from zeromean.sources.frames import FrameSource
 from zeromean.sources.labels import ClassFolder, check_length, factorized, labeled, named
 from zeromean.statistics.groups import add_to, runs, sorted_rows, taken
@@ -121,33 +120,6 @@ def _by_group(source: ArraySource, codes: Any) -> Iterator[RowShard]:
         yield RowShard(source, chosen, codes[chosen])
 
 
-@dataclass(frozen=True, slots=True)
-class _Gappy:
-    """An array and where it is missing, split together.
-
-    Attributes
-    ----------
-    values : ndarray
-    gaps : ndarray of bool, the same shape
-    """
-
-    values: Any
-    gaps: Any
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the values."""
-        return int(self.values.nbytes)
-
-    def take(self, rows: Any) -> _Gappy:
-        """Single rows, copied."""
-        return _Gappy(taken(self.values, rows), self.gaps[rows])
-
-    def part(self, begin: int, end: int) -> _Gappy:
-        """Some rows, without a copy."""
-        return _Gappy(self.values[begin:end], self.gaps[begin:end])
-
-
 class Gathering:
     """Running statistics of each group; the first item sets shape and dtype of them all."""
 
@@ -171,18 +143,9 @@ class Gathering:
         if codes.dtype.kind not in "iu" or not names:
             names, codes = factorized(codes)
         size = max(item.array.nbytes, 1)
-        array: Any = item.array
-        gaps = item.missing
-        if gaps is not None:
-            gaps = np.broadcast_to(gaps, array.shape)
-            array = _Gappy(array, gaps)
-        for code, rows in runs(array, codes):
-            own = rows
-            if isinstance(rows, _Gappy):
-                own, gaps = rows.values, rows.gaps
-            read = item.n_bytes * own.nbytes // size
-            part = replace(item, array=own, missing=gaps, n_bytes=read, group=None)
-            self._add(names[code], part)
+        for code, rows in runs(item.array, codes):
+            read = item.n_bytes * rows.nbytes // size
+            self._add(names[code], replace(item, array=rows, n_bytes=read, group=None))
 
     def _add(self, name: str, item: Item) -> None:
         if name not in self.groups:
@@ -314,7 +277,7 @@ def grouping_of(by: Any, opened: Any, alone: bool) -> Grouping | None:
         return Grouping(function=by)
     if isinstance(by, str):
         return _by_name(by, opened)
-    if isinstance(opened, Files):
+    if hasattr(opened, "outside_classes"):
         raise PatternError(
             f"labels cannot be matched with the files of {opened.name}; give by='class', or a "
             "function from a file's name to its group"
@@ -336,7 +299,7 @@ def _by_name(by: str, opened: Any) -> Grouping:
             f"by is {by!r}; give 'class' for the folders of pictures, labels, or a function from a "
             "file's name to its group"
         )
-    if not isinstance(opened, Files):
+    if not hasattr(opened, "outside_classes"):
         raise PatternError(
             f"{opened.name} lies in no class folder: by='class' is for folders of pictures; give "
             "one label for each sample, or a function from a file's name to its group"

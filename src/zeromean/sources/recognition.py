@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import re
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,8 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from zeromean.errors import SourceError
-from zeromean.sources import sniff
+from zeromean.sources import sniff, zip_members
 from zeromean.sources.access import address_of, is_remote, shown
+from zeromean.sources.tar_members import Fault
+from zeromean.sources.tar_streams import compression, decompressed
 from zeromean.sources.walk import IMAGE_EXTENSIONS, printable
 
 _HEAD = 2048
@@ -46,6 +48,7 @@ class Format:
 
 
 _TIFF = (".tif", ".tiff")  # pictures, or rasters of many bands: their tags tell
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _PICTURES = tuple(suffix for suffix in IMAGE_EXTENSIONS if suffix not in _TIFF)
 
 #: Every kind that `measure` reads from a path.
@@ -59,7 +62,7 @@ FORMATS = {
         Format("parquet", "Parquet files", "parquet", (".parquet", ".pq")),
         Format("arrow", "Arrow or Feather files", "parquet", (".arrow", ".feather", ".ipc")),
         Format("dataset", "data sets saved by Hugging Face datasets", "parquet"),
-        Format("tar", "tar archives of images", "archives", (".tar", ".tar.gz", ".tgz")),
+        Format("tar", "tar archives of images", "archives", _TAR),
         Format("zip", "zip archives of images", "archives", (".zip",)),
         Format("hdf5", "HDF5 files", "hdf5", (".h5", ".hdf5", ".he5")),
         Format("netcdf", "netCDF files", "netcdf", (".nc", ".nc4", ".cdf")),
@@ -128,13 +131,11 @@ def recognized(path: str) -> str:
         return _of_file(head, path)
     if os.path.isdir(path):
         return _of_folder(path)
-    if not os.path.isfile(path):  # missing, or a pipe, at which reading would wait
-        return suffix_format(path) or "images"  # opening it says what is wrong
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
     except OSError:
-        return suffix_format(path) or "images"
+        return suffix_format(path) or "images"  # opening it says what is wrong
     return _of_file(head, path)
 
 
@@ -146,6 +147,8 @@ def _of_file(head: bytes, path: str) -> str:
         return _of_zip(path)
     if head.startswith(b"\x1f\x8b"):
         return _of_gzip(head, path)
+    if kind := compression(head):
+        return _of_compressed(path, kind)
     promised = suffix_format(path)
     found = sniff.image_format(head, path)
     if found == "TIFF":
@@ -168,19 +171,26 @@ def _supported() -> str:
     return "supported are " + ", ".join(f"{f.says} ({f.name})" for f in FORMATS.values())
 
 
+_MARKS_OF_ZARR = frozenset(("zarr.json", ".zarray", ".zgroup"))
+
+
 def _of_zip(path: str) -> str:
     promised = suffix_format(path)
     if promised == "npz" or is_remote(path):
         return promised or "zip"
+    count = arrays = 0
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if not n.endswith("/")]
-    except (OSError, zipfile.BadZipFile, zlib.error):
+        with open(path, "rb") as file:
+            for member in zip_members.members(file, os.path.getsize(path)):
+                if isinstance(member, Fault):
+                    return promised or "zip"  # damaged: its own reader says so
+                if os.path.basename(member.name) in _MARKS_OF_ZARR:
+                    return "zarr"
+                count += 1
+                arrays += member.name.endswith(".npy")
+    except OSError:
         return promised or "zip"
-    if names and all(name.endswith(".npy") for name in names):
-        return "npz"
-    zarr = any(os.path.basename(n) in ("zarr.json", ".zarray", ".zgroup") for n in names)
-    return "zarr" if zarr else "zip"
+    return "npz" if count == arrays > 0 else "zip"
 
 
 def _of_gzip(head: bytes, path: str) -> str:
@@ -204,6 +214,22 @@ def _of_gzip(head: bytes, path: str) -> str:
     raise SourceError(
         f"{printable(path)} is a gzip file of something else than a tar archive, IDX, NIfTI or "
         "CSV; unpack it first, or say which with format= (--format)"
+    )
+
+
+def _of_compressed(path: str, kind: str) -> str:
+    """bzip2, xz and zstd: only tar archives are read."""
+    inner = b""
+    if not is_remote(path):
+        try:
+            with open(path, "rb") as file, decompressed(file, kind) as content:
+                inner = content.read(_HEAD)
+        except (ImportError, OSError, EOFError, lzma.LZMAError):
+            pass
+    if suffix_format(path) == "tar" or inner[257:262] == b"ustar":
+        return "tar"
+    raise SourceError(
+        f"{printable(path)} is a {kind} file of something else than a tar archive; unpack it first"
     )
 
 
@@ -296,7 +322,7 @@ def files_of(path: str, name: str) -> list[Path]:
         Of the format.
     """
     if is_remote(path):
-        raise SourceError(f"{shown(path)}: copy it to a disk; {FORMATS[name].says} are read there")
+        raise SourceError(f"{shown(path)}: {FORMATS[name].says} are read from a disk; copy it to one")
     if not os.path.isdir(path):
         return [Path(path)]
     return [Path(file) for file in _files_below(path) if suffix_format(file) == name]
