@@ -286,7 +286,13 @@ def test_the_check_of_floors_can_fail():
 
 # Each foreigner has its home; `late` says whether it may only be imported inside functions.
 HOMES = {
-    "PIL": ({"exporters.timm", "reporting.pictures", "sources.decode", "sources.strictness"}, True),
+    "PIL": (
+        {
+            *("exporters.timm", "reporting.pictures"),
+            *("sources.decode", "sources.resizing", "sources.strictness"),
+        },
+        True,
+    ),
     "simplejpeg": ({"sources.decode"}, True),
     "llvmlite": ({"kernels.compiling"}, False),
     "numba": (

@@ -21,12 +21,14 @@ from zeromean.errors import (
     SourceError,
     UnitError,
     ZeromeanWarning,
+    warn,
 )
 from zeromean.estimates import Estimate
 from zeromean.execution import Progress, Run, measured, watched
 from zeromean.grouped import GroupedProfile
 from zeromean.ledger.keeping import Where, kept
 from zeromean.ledger.wish import wanted
+from zeromean.masking import mask_of, nodata_values, unheld
 from zeromean.partition import grouping_of
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
@@ -187,6 +189,7 @@ def measure(
     run = Run(workers, executor, progress)
     options = Options(colors, group, limit, names, format, key, features)
     opened = open_source(source, parsed, options)
+    left_out, masked = nodata_values(nodata), mask_of(mask, ignore, opened)
     plans = [
         Plan(
             one.pattern,
@@ -198,6 +201,8 @@ def measure(
             strict,
             tuple(feature_names),
             grouping_of(by, one, alone=len(opened) == 1),
+            left_out,
+            masked,
         )
         for one in opened
     ]
@@ -215,8 +220,16 @@ def measure(
             raise MergeError(f"{one.name}: {error}") from None
     whole = profile if by is None else profile.total
     _check_units(whole, channels)
+    _check_nodata(left_out, whole)
     _warn(whole)
     return profile  # type: ignore[no-any-return]
+
+
+def _check_nodata(values: Sequence[float], profile: Profile) -> None:
+    """Warn of values that stand for no data, but that the data cannot hold."""
+    for value in unheld(values, profile.dtypes):
+        kinds = ", ".join(sorted(set(profile.dtypes)))
+        warn(f"nodata={value!r} is no value of {kinds} data, so nothing was left out for it")
 
 
 def _check_units(profile: Profile, channels: str) -> None:
@@ -347,6 +360,9 @@ def _mixture(measured: Measured) -> str:
 def _shards(source: Source, plan: Plan) -> Iterator[Any]:
     """Shards of a source; for a covariance, the same ones on every machine."""
     shards = source.shards(cores=_FIXED_CORES if plan.covariance else None)
+    if plan.mask is not None and plan.mask.of_array:
+        masked: Iterator[Any] = plan.mask.shards(source, shards)
+        return masked if plan.by is None else iter(plan.by.shards(None, masked))
     return iter(shards) if plan.by is None else plan.by.shards(source, shards)
 
 
