@@ -120,6 +120,33 @@ def _by_group(source: ArraySource, codes: Any) -> Iterator[RowShard]:
         yield RowShard(source, chosen, codes[chosen])
 
 
+@dataclass(frozen=True, slots=True)
+class _Gappy:
+    """An array and where it is missing, split together.
+
+    Attributes
+    ----------
+    values : ndarray
+    gaps : ndarray of bool, the same shape
+    """
+
+    values: Any
+    gaps: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the values."""
+        return int(self.values.nbytes)
+
+    def take(self, rows: Any) -> _Gappy:
+        """Single rows, copied."""
+        return _Gappy(taken(self.values, rows), self.gaps[rows])
+
+    def part(self, begin: int, end: int) -> _Gappy:
+        """Some rows, without a copy."""
+        return _Gappy(self.values[begin:end], self.gaps[begin:end])
+
+
 class Gathering:
     """Running statistics of each group; the first item sets shape and dtype of them all."""
 
@@ -143,9 +170,18 @@ class Gathering:
         if codes.dtype.kind not in "iu" or not names:
             names, codes = factorized(codes)
         size = max(item.array.nbytes, 1)
-        for code, rows in runs(item.array, codes):
-            read = item.n_bytes * rows.nbytes // size
-            self._add(names[code], replace(item, array=rows, n_bytes=read, group=None))
+        array: Any = item.array
+        gaps = item.missing
+        if gaps is not None:
+            gaps = np.broadcast_to(gaps, array.shape)
+            array = _Gappy(array, gaps)
+        for code, rows in runs(array, codes):
+            own = rows
+            if isinstance(rows, _Gappy):
+                own, gaps = rows.values, rows.gaps
+            read = item.n_bytes * own.nbytes // size
+            part = replace(item, array=own, missing=gaps, n_bytes=read, group=None)
+            self._add(names[code], part)
 
     def _add(self, name: str, item: Item) -> None:
         if name not in self.groups:

@@ -131,11 +131,13 @@ def recognized(path: str) -> str:
         return _of_file(head, path)
     if os.path.isdir(path):
         return _of_folder(path)
+    if not os.path.isfile(path):  # missing, or a pipe, at which reading would wait
+        return suffix_format(path) or "images"  # opening it says what is wrong
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD)
     except OSError:
-        return suffix_format(path) or "images"  # opening it says what is wrong
+        return suffix_format(path) or "images"
     return _of_file(head, path)
 
 
@@ -322,7 +324,7 @@ def files_of(path: str, name: str) -> list[Path]:
         Of the format.
     """
     if is_remote(path):
-        raise SourceError(f"{shown(path)}: {FORMATS[name].says} are read from a disk; copy it to one")
+        raise SourceError(f"{shown(path)}: copy it to a disk; {FORMATS[name].says} are read there")
     if not os.path.isdir(path):
         return [Path(path)]
     return [Path(file) for file in _files_below(path) if suffix_format(file) == name]
