@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from zeromean.errors import PatternError, SourceError
 from zeromean.gathering import Partial, channels_of, gathering_of, other_dtype, unequal
 from zeromean.pattern import Pattern
@@ -130,10 +132,15 @@ class _Sums:
         self._gathering: dict[str, Any] = {}
         self._apart: dict[str, Any] = {}  # files whose states are kept
         self._together: dict[str, Any] = {}  # files that were measured by themselves, and are not
+        self._pictures: dict[str, Any] = {}  # files whose states are kept, the short way
         self._own: Any = None
+        self._counts: Any = None
 
     def add(self, item: Item) -> None:
         """Take in an item; what is measured by itself counts when it is settled."""
+        self._counts = None if self._own is not None or item.more else self._counted(item)
+        if self._counts is not None:
+            return
         if self._own is None and not item.more and not self._alone(item):
             if item.kind not in self._gathering:
                 self._gathering[item.kind] = self._begin(self.plan, item)
@@ -142,6 +149,17 @@ class _Sums:
         if self._own is None:
             self._own = self._begin(self.plan, item)
         self._own.add(item)
+
+    def _counted(self, item: Item) -> Any:
+        """The counts of a picture of bytes whose state a ledger keeps; None for all others."""
+        keep = self.plan.keep
+        if keep is None or not keep.counts or getattr(item.array, "dtype", None) != np.uint8:
+            return None
+        if not 0 < kept_size(self.plan, item) <= keep.counts:
+            return None
+        if item.kind not in self._pictures:
+            self._pictures[item.kind] = gathering_of(self.plan, item)
+        return self._pictures[item.kind].add_picture(item)
 
     def _alone(self, item: Item) -> bool:
         """Whether a ledger wants to keep the state of the item."""
@@ -152,10 +170,13 @@ class _Sums:
 
     def forget(self) -> None:
         """A file broke: what was measured of it does not count."""
-        self._own = None
+        self._own = self._counts = None
 
     def settle(self, item: Item) -> Any:
         """The last part of a file has come: what ``plan.keep`` makes of it; None for nothing."""
+        if self._counts is not None:
+            counts, self._counts = self._counts, None
+            return self.plan.keep.picture(item, counts)
         part = None if self._own is None else self._own.finish()
         self._own = None
         row = None if self.plan.keep is None else self.plan.keep(item, part)
@@ -172,6 +193,8 @@ class _Sums:
         whole = dict(self._together)
         for kind, part in self._apart.items():
             add_to(whole, kind, part, self.plan.pattern)
+        for kind, gathering in self._pictures.items():
+            add_to(whole, kind, gathering.finish(), self.plan.pattern)
         return whole, self._together if self.plan.keep is not None else {}
 
 

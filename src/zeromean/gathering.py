@@ -196,6 +196,24 @@ class _Gathering:
         if self.waiting_bytes >= (_STACK if self.counted else _STACK_KEPT):
             self._add_waiting()
 
+    def add_picture(self, item: Item) -> _Array | None:
+        """Add one picture of bytes, and give its own counts; None, and nothing added, for others.
+
+        What a ledger needs of each file, at next to no cost.
+        """
+        array: _Array = item.array
+        plain = array.dtype == np.uint8 and not item.batched and item.missing is None
+        if not plain or self.stds is None or self.nodata or self.dtype != "uint8" or not array.size:
+            return None
+        if array.shape != self.shape:
+            self._check(item, array[None])
+            self.shape = array.shape
+        (items,) = self.plan.pattern.items(array[None], array.nbytes)
+        histogram, sums, squares = counted_items(items)
+        self.statistics += histogram
+        self.spreads.setdefault(items.shape[1], []).append((sums, squares))
+        return histogram.counts
+
     def _check(self, item: Item, array: _Array) -> None:
         if array.dtype.name != self.dtype:
             raise PatternError(other_dtype(item.name, array.dtype.name, self.example, self.dtype))

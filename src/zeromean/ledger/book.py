@@ -146,11 +146,15 @@ class Book:
                 row = Row._make(values)
                 yield row, None if row.state is None else decode(row.state, row.name)
 
-    def rows(self) -> Iterator[Row]:
-        """All rows in order of name, without their states."""
-        query = f"SELECT {_HEAD}, NULL, shard FROM files WHERE NOT stale ORDER BY name"
+    def rows_with_numbers(self) -> Iterator[tuple[Row, Partial | None]]:
+        """All rows in order of name; with the state where the numbers are but in it."""
+        query = (
+            f"SELECT {_HEAD}, CASE WHEN numbers = '' THEN state END, shard FROM files"
+            " WHERE NOT stale ORDER BY name"
+        )
         with _plainly(self.path):
-            yield from map(Row._make, self._base.execute(query))
+            for row in map(Row._make, self._base.execute(query)):
+                yield row, None if row.state is None else decode(row.state, row.name)
 
     def record(self, listed: bool = False) -> Provenance:
         """Where the sum came from.

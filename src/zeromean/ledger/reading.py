@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.accumulation import Plan
+from zeromean.accumulation import Partial, Plan
 from zeromean.errors import SourceError
 from zeromean.ledger.book import Book, about_of
 from zeromean.ledger.identity import about, folder
-from zeromean.ledger.rows import Row
+from zeromean.ledger.rows import Row, numbers_of
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 
@@ -99,7 +100,7 @@ class Ledger:
         book = Book(self.path, writing=False)
         try:
             self._about, self._total = book.about, book.total
-            self.files = tuple(map(_file, book.rows()))
+            self.files = tuple(_file(row, part) for row, part in book.rows_with_numbers())
             self._record = book.record()
         finally:
             book.close()
@@ -221,14 +222,13 @@ class Ledger:
         )
 
 
-def _file(row: Row) -> File:
+def _file(row: Row, part: Partial | None) -> File:
     """A row with its numbers read out."""
     plain = File(row.name, row.size, row.items, row.reason, row.sha256.hex())
-    if not row.numbers:
+    text = row.numbers or ("" if part is None else numbers_of(part))
+    if not text:
         return plain
-    import json
-
-    n, sums, squares, low, high = json.loads(row.numbers)
+    n, sums, squares, low, high = json.loads(text)
     mean = [s / k if k else math.nan for s, k in zip(sums, n, strict=True)]
     spread = [
         math.sqrt(max(q / k - m * m, 0.0)) if k and math.isfinite(m * m) else math.nan

@@ -8,15 +8,14 @@ import time
 import zlib
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from zeromean.accumulation import Partial
-from zeromean.ledger.states import encode
+from zeromean.ledger.states import encode, encode_picture
 from zeromean.sources import Item
-from zeromean.statistics import Histogram
-from zeromean.statistics.formats import bin_values
 
 _LARGEST_STATE = 64 << 10  # bytes; what is larger is kept for all files of a shard together
 _MANY = _LARGEST_STATE // 32  # features whose state would be larger, sums and extrema included
@@ -49,8 +48,8 @@ class Row(NamedTuple):
     reason : str
         Why it was skipped; empty when it was measured.
     numbers : str
-        JSON: count, Σx, Σx², low and high of each feature, for lists of files; empty where there
-        are none.
+        JSON: count, Σx, Σx², low and high of each feature, for lists of files; empty where they
+        are too many, and for pictures of bytes, whose state is as quickly read.
     state : bytes or None
         What `zeromean.ledger.states` makes of its statistics; None when skipped, or when it is in
         the sum of a shard.
@@ -94,6 +93,7 @@ class Keep:
     """
 
     every: bool = False
+    counts: ClassVar[int] = 32  # features of a picture of bytes up to which its counts will do
 
     def alone(self, features: int) -> bool:
         """Whether files with so many features are measured by themselves."""
@@ -116,7 +116,20 @@ class Keep:
         if item.array is not None and part is not None:
             state = encode(part)
             state = state if self.every or len(state) <= _LARGEST_STATE else None
-            numbers = _numbers(part)
+            numbers = numbers_of(part)
+        return self._row(item, numbers, state)
+
+    def picture(self, item: Item, counts: npt.NDArray[np.int64]) -> Row:
+        """The row of a picture of bytes: its counts say all of it.
+
+        Parameters
+        ----------
+        item : Item
+        counts : ndarray of int64, (n_features, 256)
+        """
+        return self._row(item, "", encode_picture(counts))
+
+    def _row(self, item: Item, numbers: str, state: bytes | None) -> Row:
         return Row(
             item.name,
             item.n_bytes,
@@ -152,13 +165,11 @@ def _versioned(decoder: str) -> str:
     return f"{decoder} {decoder_version(decoder)}" if decoder else ""
 
 
-def _numbers(part: Partial) -> str:
+def numbers_of(part: Partial) -> str:
     """Count, sums and extrema of each feature as JSON; empty where they are too many."""
     if int(np.prod(part.kept_shape)) > _FEW:
         return ""
     statistics = part.statistics
-    if isinstance(statistics, Histogram) and statistics.dtype == "uint8":
-        return _of_bytes(statistics)
     sums = statistics.power_sums
     ends = part.extrema if part.extrema is not None else statistics.extrema
     return json.dumps(
@@ -179,17 +190,3 @@ def _float(value: int, exponent: int) -> float:
         return math.ldexp(value >> shift, shift + exponent)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
-
-
-_VALUES = np.stack([np.ones(256), bin_values("uint8"), bin_values("uint8") ** 2]).astype(np.int64)
-
-
-def _of_bytes(histogram: Histogram) -> str:
-    """The same, an order of magnitude sooner, for what most pictures are."""
-    held = histogram.counts > 0
-    if not held.any(axis=1).all():
-        low = high = [None] * len(held)
-    else:
-        low = held.argmax(axis=1).tolist()
-        high = (255 - held[:, ::-1].argmax(axis=1)).tolist()
-    return json.dumps([*(_VALUES @ histogram.counts.T).tolist(), low, high])

@@ -1,7 +1,8 @@
 """The exact state of a file as a few bytes, and back.
 
 A state is a line of JSON, the numbers of its arrays behind it, and a checksum in front; all but the
-checksum is compressed. It never leaves the ledger: what is exchanged is a saved profile.
+checksum is compressed. That of a picture of bytes is its counts alone, each in as few bytes as hold
+them: the rest follows. States never leave the ledger: what is exchanged is a saved profile.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from zeromean.statistics.formats import exact, frozen
 _Array = npt.NDArray[Any]
 _DENSE = 1024  # bins up to which all are written
 _SMALLEST = (np.uint8, np.uint16, np.uint32)
+_GENERAL, _PICTURE = 0, 1  # the first byte behind the checksum
+_HEAD = struct.Struct("<BBI")  # of a picture: that byte, bytes for each count, features
+_VALUES = np.arange(256)
 
 
 def encode(part: Partial) -> bytes:
@@ -40,12 +44,26 @@ def encode(part: Partial) -> bytes:
         "extrema": None if part.extrema is None else _ends(part.extrema),
         "stds": None if part.stds is None else _stds(part.stds),
         "buckets": None if part.buckets is None else _histogram(part.buckets, arrays),
-        "missing_aware": getattr(part, "missing_aware", False),
     }
     text = json.dumps(head, separators=(",", ":")).encode()
     raw = b"".join([struct.pack("<I", len(text)), text, *(a.tobytes() for a in arrays)])
-    packed = zlib.compress(raw, 1)
-    return struct.pack("<I", zlib.crc32(packed)) + packed
+    return _signed(bytes([_GENERAL]) + zlib.compress(raw, 1))
+
+
+def encode_picture(counts: _Array) -> bytes:
+    """The state of a picture of 8-bit values.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, (n_features, 256)
+    """
+    size = next((k for k in (1, 2, 4) if int(counts.max()) < 1 << 8 * k), 8)
+    head = _HEAD.pack(_PICTURE, size, len(counts))
+    return _signed(head + counts.astype(f"<u{size}").tobytes())
+
+
+def _signed(body: bytes) -> bytes:
+    return struct.pack("<I", zlib.crc32(body)) + body
 
 
 def decode(state: bytes, example: str) -> Partial:
@@ -64,10 +82,12 @@ def decode(state: bytes, example: str) -> Partial:
         When a bit of it has changed.
     """
     try:
-        packed = state[4:]
-        if struct.unpack_from("<I", state)[0] != zlib.crc32(packed):
+        body = state[4:]
+        if struct.unpack_from("<I", state)[0] != zlib.crc32(body):
             raise FormatError(f"the state of {example} does not have its checksum")
-        raw = zlib.decompress(packed)
+        if body[0] == _PICTURE:
+            return _picture(body, example)
+        raw = zlib.decompress(body[1:])
         (length,) = struct.unpack_from("<I", raw)
         head = json.loads(raw[4 : 4 + length])
         reader = _Reader(raw, 4 + length)
@@ -82,6 +102,16 @@ def decode(state: bytes, example: str) -> Partial:
         )
     except (struct.error, ValueError, KeyError, TypeError, zlib.error) as error:
         raise FormatError(f"the state of {example} cannot be read: {error}") from None
+
+
+def _picture(body: bytes, example: str) -> Partial:
+    _, size, features = _HEAD.unpack_from(body)
+    counts = np.frombuffer(body, f"<u{size}", features * 256, _HEAD.size)
+    counts = counts.astype(np.int64).reshape(features, 256)
+    n, sums, squares = int(counts[0].sum()), counts @ _VALUES, counts @ _VALUES**2
+    stds = ItemStds.of_sums(n, sums[None], squares[None])
+    shape = (features,)
+    return Partial(example, shape, "uint8", Histogram("uint8", frozen(counts)), None, stds, None)
 
 
 # ---------------------------------------------------------------- out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,7 @@ class KeepSums:
     """
 
     range: tuple[float, float] | None
+    counts: ClassVar[int] = 0  # no short way
 
     def alone(self, features: int) -> bool:
         """Each file is measured by itself, if it does not have too many features.
