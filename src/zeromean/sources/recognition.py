@@ -79,7 +79,7 @@ FORMATS = {
 #: First bytes that tell. What is not here is told by more than a few bytes, below.
 _MAGIC = (
     (rb"\x93NUMPY", "npy"),
-    (rb"\x89HDF\r\n\x1a\n", "hdf5"),
+    (rb"(.{512}|.{1024})?\x89HDF\r\n\x1a\n", "hdf5"),  # MATLAB puts a text of its own in front
     (rb"CDF[\x01\x02\x05]", "netcdf"),
     (rb"PAR1", "parquet"),
     (rb"ARROW1|FEA1", "arrow"),
@@ -144,7 +144,7 @@ def recognized(path: str) -> str:
 def _of_file(head: bytes, path: str) -> str:
     for pattern, name in _COMPILED:
         if pattern.match(head):
-            return name
+            return _of_hdf5(path) if name == "hdf5" else name
     if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
         return _of_zip(path)
     if head.startswith(b"\x1f\x8b"):
@@ -233,6 +233,13 @@ def _of_compressed(path: str, kind: str) -> str:
     raise SourceError(
         f"{printable(path)} is a {kind} file of something else than a tar archive; unpack it first"
     )
+
+
+def _of_hdf5(path: str) -> str:
+    """netCDF 4 files are HDF5 files that were written by its rules."""
+    from zeromean.sources.netcdf import is_netcdf
+
+    return "netcdf" if suffix_format(path) == "netcdf" or is_netcdf(path) else "hdf5"
 
 
 def _is_cifar(path: str) -> bool:
