@@ -96,12 +96,13 @@ class AudioReader:
             if self.group and self.group not in (kind, kind.split(" ")[0]):
                 raise DecodeError(f"{kind}, not the chosen group {self.group}")
             notes = (f"{sound.rate} Hz", *sound.notes)
+            decoder = f"libsndfile {_soundfile().__libsndfile_version__}"
             parts: Iterator[_Array] = sound.blocks()
             if self.features == "logmel":
                 parts = LogMel(sound.rate).blocks(sound.signals())
                 notes += ("channels averaged",) if sound.channels > 1 else ()
             yield from counted_once(
-                Item(part, file.name, "", kind, "soundfile", notes, batched=True, n_items=1)
+                Item(part, file.name, "", kind, decoder, notes, batched=True, n_items=1)
                 for part in parts
             )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from zeromean.errors import SourceError
 from zeromean.sources import sniff, zip_members
-from zeromean.sources.access import address_of, is_remote, shown
+from zeromean.sources.access import address_of, is_remote, opened, shown
 from zeromean.sources.tar_members import Fault
 from zeromean.sources.tar_streams import compression, decompressed
 from zeromean.sources.walk import IMAGE_EXTENSIONS, printable
@@ -71,8 +71,8 @@ FORMATS = {
         Format("cifar", "CIFAR binary batches", "cifar"),
         Format("audio", "WAV and FLAC recordings", "audio", (".wav", ".flac")),
         Format("tiff", "rasters in TIFF (GeoTIFF)", "raster", _TIFF),
-        Format("dicom", "DICOM files", "dicom", (".dcm",)),
-        Format("nifti", "NIfTI volumes", "nifti", (".nii", ".nii.gz")),
+        Format("dicom", "DICOM files", "dicom", (".dcm", ".dicom", ".ima")),
+        Format("nifti", "NIfTI volumes", "nifti", (".nii", ".nii.gz", ".img", ".img.gz")),
     )
 }
 
@@ -295,12 +295,17 @@ def _of_files(files: Iterable[str]) -> str:
     """What most of the first files of a folder are; pictures come first."""
     kinds: Counter[str] = Counter()
     rasters: list[str] = []
+    bare: list[str] = []
     for file in islice(files, _LOOKED_AT):
         found = suffix_format(file)
         if found == "tiff":
             rasters.append(file)
         kinds[found] += 1
+        if not found and _is_bare(file):
+            bare.append(file)
     kinds.pop("", None)
+    if bare and any(_is_dicom(file) for file in bare[:8]):
+        kinds["dicom"] += len(bare)
     for other in ("npy", "npz"):  # a folder of arrays is not one data set: name the files
         kinds.pop(other, None)
     if rasters and not kinds["images"]:
@@ -311,6 +316,20 @@ def _of_files(files: Iterable[str]) -> str:
     if not kinds or kinds["images"]:
         return "images"
     return max(sorted(kinds), key=lambda name: kinds[name])
+
+
+def _is_bare(name: str) -> bool:
+    """Whether a name ends in no extension, or in a number, as scanners write them."""
+    suffix = os.path.splitext(name)[1]
+    return not suffix or suffix[1:].isdigit()
+
+
+def _is_dicom(path: str) -> bool:
+    try:
+        with opened(path, path) as held:
+            return bool(held.file.read(132)[128:] == b"DICM")
+    except OSError:
+        return False
 
 
 def _files_below(path: str) -> Iterator[str]:
