@@ -117,6 +117,26 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def stamp_at(path: str) -> tuple[int, ...]:
+    """What a file is now, without reading it.
+
+    Parameters
+    ----------
+    path : str
+        Or a URL.
+
+    Raises
+    ------
+    OSError
+        When it cannot be looked at.
+    """
+    if not is_remote(path):
+        return stamp_of(os.stat(path))
+    from zeromean.sources.stores import locate, looked_at
+
+    return looked_at(*locate(path))
+
+
 class HeldFile:
     """One file while it is read.
 

@@ -21,6 +21,7 @@ from zeromean.sources.tar_streams import compression, decompressed
 from zeromean.sources.walk import IMAGE_EXTENSIONS, printable
 
 _HEAD = 2048
+_PICKLES = (b"\2", b"\3", b"\4", b"\5")  # protocols, as in their second byte
 _LOOKED_AT = 2000  # files of a folder that say what it is a folder of
 
 
@@ -161,6 +162,11 @@ def _of_file(head: bytes, path: str) -> str:
         return "images" if found else promised
     if _is_cifar(path):
         return "cifar"
+    if head[:1] == b"\x80" and head[1:2] in _PICKLES and not promised:
+        raise SourceError(
+            f"{printable(shown(path))} is a Python pickle, which can run any program and is never "
+            "loaded; save the data as an array (.npy), or take CIFAR's binary version"
+        )
     if promised:  # damaged, or written without its mark: its own reader says so
         return promised
     raise SourceError(
@@ -263,6 +269,9 @@ _MARKS = {
     ".zgroup": "zarr",
     "dataset_dict.json": "dataset",
     "state.json": "dataset",
+    "batches.meta.txt": "cifar",
+    "fine_label_names.txt": "cifar",
+    "batches.meta": "cifar",  # of the Python version: its reader says what to take instead
 }
 
 
@@ -295,9 +304,12 @@ def _of_files(files: Iterable[str]) -> str:
     """What most of the first files of a folder are; pictures come first."""
     kinds: Counter[str] = Counter()
     rasters: list[str] = []
+    bins: list[str] = []
     bare: list[str] = []
     for file in islice(files, _LOOKED_AT):
         found = suffix_format(file)
+        if file.endswith(".bin"):
+            bins.append(file)
         if found == "tiff":
             rasters.append(file)
         kinds[found] += 1
@@ -313,6 +325,8 @@ def _of_files(files: Iterable[str]) -> str:
 
         if not any(is_raster(file) for file in rasters[:8]):
             return "images"
+    if not kinds and any(map(_is_cifar, bins[:8])):
+        return "cifar"
     if not kinds or kinds["images"]:
         return "images"
     return max(sorted(kinds), key=lambda name: kinds[name])
