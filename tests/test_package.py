@@ -337,7 +337,7 @@ HOMES = {
     "mpi4py": ({"engines"}, True),
     "soundfile": ({"sources.audio"}, True),
     "tifffile": ({"sources.raster"}, True),
-    "pydicom": ({"sources.dicom"}, True),
+    "pydicom": ({"sources.dicom", "sources.dicom_header"}, True),
     "nibabel": ({"sources.nifti"}, True),
     "click": (
         {

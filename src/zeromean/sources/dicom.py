@@ -215,7 +215,7 @@ class _Image:
         header, notes = self.header, []
         if self.syntax.is_compressed:
             notes.append(str(self.syntax.name))
-        if self.options.get("bits_stored", 0) < header.BitsAllocated:
+        if header.get("BitsStored", header.BitsAllocated) < header.BitsAllocated:
             notes.append(f"{header.BitsStored} of {header.BitsAllocated} bits stored")
         if self.photometric == "MONOCHROME1":
             notes.append("MONOCHROME1 not inverted")
@@ -258,6 +258,9 @@ class _Image:
 
     def _decoded(self) -> Iterator[_Array]:
         """Frames as pydicom gives them; silent and strict only while it is at work."""
+        if self.stored == "bool" and not self.syntax.is_encapsulated:
+            yield from self._unpacked_bits()
+            return
         decoder = _pixels().get_decoder(self.syntax)
         # Without indices, pydicom 3.0 fails to correct the signs of JPEG 2000.
         signs = str(self.syntax.name).startswith(("JPEG 2000", "High-Throughput"))
@@ -269,6 +272,17 @@ class _Image:
             if found is None:
                 return
             yield found[0]
+
+    def _unpacked_bits(self) -> Iterator[_Array]:
+        """Frames of single bits, which begin within a byte; pydicom 3.0 reads them too short."""
+        begin = self.stream.tell()
+        size = self.header.Rows * self.header.Columns
+        for first in range(0, size * self.n_frames, size):
+            self.stream.seek(begin + first // 8)
+            data = self.stream.read((first + size + 7) // 8 - first // 8)
+            bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+            frame = bits[first % 8 : first % 8 + size]
+            yield frame.reshape(self.header.Rows, self.header.Columns)
 
     def _looked_up(self, frame: _Array) -> _Array:
         """The colors that indices of a palette stand for."""

@@ -304,8 +304,11 @@ def _parsed(head: bytes, pair: bool) -> Any:
     sizes = {int.from_bytes(head[:4], order): order for order in ("little", "big")}
     version = 2 if 540 in sizes else 1 if 348 in sizes else 0
     magic = head[4:8] if version == 2 else head[344:348]
+    length = 540 if version == 2 else 348
     if not head:
         raise DecodeError("empty file")
+    if version and len(head) < length:
+        raise DecodeError("is cut short within its header")
     if version == 1 and magic not in (b"n+1\0", b"ni1\0"):
         raise DecodeError("an Analyze 7.5 file, the forerunner of NIfTI; convert it first")
     if not version or magic[:3] not in (b"n+1", b"ni1", b"n+2", b"ni2"):
@@ -313,9 +316,6 @@ def _parsed(head: bytes, pair: bool) -> Any:
     if magic.startswith(b"ni") and not pair:
         raise DecodeError("the header of a NIfTI pair, without its image (.img)")
     name = f"Nifti{version}{'Pair' if pair else ''}Header"
-    length = 540 if version == 2 else 348
-    if len(head) < length:
-        raise DecodeError("is cut short within its header")
     endianness = "<" if sizes.get(length) == "little" else ">"
     return getattr(nibabel.nifti2 if version == 2 else nibabel.nifti1, name)(
         head[:length], endianness, check=False
