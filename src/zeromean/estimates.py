@@ -15,6 +15,9 @@ from zeromean.errors import FormatError
 
 _Floats = npt.NDArray[np.float64]
 _DIGITS = 6
+_CLUSTERS = ("files", "blocks")
+#: The details of a normalizer that says so.
+DETAILS = {"estimate_files", "estimate_of_files", "estimate_within"}
 _WIDTHS = ("mean_half_width", "std_half_width")
 
 
@@ -32,6 +35,8 @@ class Estimate:
         Length of the range: 255 for uint8.
     files, of_files : int
         How many were drawn, and of how many. Those that could not be read are among them.
+    clusters : {"files", "blocks"}
+        What was drawn: files, pictures of an archive say, or blocks of large arrays.
     looks : tuple of int
         How many files had been read whenever it was looked whether they are enough.
     seed : int
@@ -46,6 +51,7 @@ class Estimate:
     scale: float
     files: int
     of_files: int
+    clusters: str
     looks: tuple[int, ...]
     seed: int
     unit_mean_half_width: _Floats
@@ -87,17 +93,27 @@ class Estimate:
         width = f"{number(self.asked * self.scale)} ({number(self.asked)} of the range)"
         sure = f"with {number(100 * self.confidence)} % confidence for all of them together"
         return (
-            f"estimate from {self.files:,} of {self.of_files:,} files: every mean and std is "
-            f"within {width} of that of all files, {sure}"
+            f"estimate from {self._drawn}: every mean and std is within {width} of that of all "
+            f"{self.clusters}, {sure}"
         )
 
     @property
     def short(self) -> str:
         """The same in few words, for a line of code."""
-        return (
-            f"estimate from {self.files:,} of {self.of_files:,} files, "
-            f"± {number(self.asked)} of the range"
-        )
+        return f"estimate from {self._drawn}, within {number(self.asked)} of the range"
+
+    @property
+    def _drawn(self) -> str:
+        return f"{self.files:,} of {self.of_files:,} {self.clusters}"
+
+    @property
+    def details(self) -> dict[str, float]:
+        """What a normalizer that is made of an estimate says of it."""
+        return {
+            "estimate_files": float(self.files),
+            "estimate_of_files": float(self.of_files),
+            "estimate_within": self.asked,
+        }
 
     # ------------------------------------------------------------ files
 
@@ -110,6 +126,7 @@ class Estimate:
             "within": self.asked,
             "files": self.files,
             "of_files": self.of_files,
+            "clusters": self.clusters,
             "looks": list(self.looks),
             "seed": self.seed,
             **widths,
@@ -143,12 +160,16 @@ class Estimate:
             raise FormatError(
                 f"field 'estimate.files' is {files} of {whole}, which is no sample of them"
             )
+        clusters = _inner(part, "clusters", str)
+        if clusters not in _CLUSTERS:
+            raise FormatError(f"field 'estimate.clusters' is {clusters!r:.40}")
         held = cls(
             confidence=_share(part, "confidence"),
             asked=asked,
             scale=float(limits[1] - limits[0]),
             files=files,
             of_files=whole,
+            clusters=clusters,
             looks=_looks(part, files),
             seed=_count(part, "seed"),
             **{f"unit_{name}": _widths(part, f"unit_{name}", shape, asked) for name in _WIDTHS},
@@ -183,6 +204,21 @@ def _up(value: float) -> float:
         return 0.0
     places = _DIGITS - 1 - math.floor(math.log10(value))
     return round(math.ceil(value * 10.0**places - 1e-9) / 10.0**places, places)
+
+
+def said_of(details: Mapping[str, float]) -> str:
+    """That a normalizer was made of an estimate, in a few words; empty where it was not.
+
+    Parameters
+    ----------
+    details : mapping of str to float
+        Of a `zeromean.Normalizer`; see `Estimate.details`.
+    """
+    if any(name not in details for name in DETAILS):
+        return ""
+    files, whole = (f"{details[name]:,.0f}" for name in ("estimate_files", "estimate_of_files"))
+    share = number(details["estimate_within"])
+    return f"made of an estimate from {files} of {whole} files, within {share} of the range"
 
 
 def number(value: float) -> str:

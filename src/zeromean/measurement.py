@@ -33,7 +33,7 @@ from zeromean.partition import grouping_of
 from zeromean.pattern import Pattern
 from zeromean.profile import Profile
 from zeromean.provenance import Provenance
-from zeromean.sampling import check_within, sampled
+from zeromean.sampling import check_within, recorder, sampled
 from zeromean.sources import ListedSource, Source
 from zeromean.sources.opening import Options, open_source
 from zeromean.sources.tables import Widened
@@ -293,7 +293,8 @@ def _measure_once(
 ) -> Profile:
     whole, estimate = None, None
     if within is not None and isinstance(source, ListedSource):
-        whole, estimate = sampled(source, plan, run, within)
+        some = None if ledger is None else recorder(source, plan, run, ledger)
+        whole, estimate = sampled(source, plan, run, within, some=some)
     elif ledger is not None and isinstance(source, ListedSource):
         whole = kept(source, plan, run, ledger)
     if whole is None:
@@ -318,7 +319,7 @@ def _measure_once(
 def _look(source: Source, estimate: Estimate | None) -> str:
     """What was asked for, and that it was not all of it."""
     if estimate is not None:
-        return f"{source.name} (a sample of {estimate.files} of {estimate.of_files} files)"
+        return f"{source.name} (an {estimate.short})"
     items, whole = source.n_items, source.n_whole
     if items is not None and whole is not None and items < whole:
         return f"{source.name} (a quick look at {items} of {whole})"

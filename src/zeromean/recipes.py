@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeromean.errors import PatternError, ZeromeanWarning
+from zeromean.errors import PatternError, ZeromeanWarning, warn
 from zeromean.normalizer import Normalizer
 from zeromean.pattern import Pattern
 from zeromean.readouts import Readouts
@@ -201,6 +201,12 @@ def robust(
     if not 0 <= low < high <= 100:
         raise PatternError(f"quantile_range must be 0 <= low < high <= 100, not {quantile_range}")
     wanted = [low / 100, 0.5, high / 100]
+    if profile.estimate is not None and source is not None:
+        raise PatternError(
+            "robust(profile, source) reads all that was measured once more, and this profile is an "
+            f"{profile.estimate.short}; measure without within="
+        )
+    _warn_of_sample(profile, "the quantiles")
     if source is None:
         quartiles = _counted_quantiles(profile, wanted)
     else:
@@ -292,6 +298,7 @@ def _normalizer(
         units=profile.units,
         recipe=recipe,
         feature_names=profile.feature_names,
+        details={} if profile.estimate is None else profile.estimate.details,
         **rest,
     )
 
@@ -302,6 +309,17 @@ def _check_extrema(profile: Readouts) -> None:
         raise PatternError(
             "min and max are only bounds after a subtraction of float profiles; measure what is "
             "left once more"
+        )
+    _warn_of_sample(profile, "min and max")
+
+
+def _warn_of_sample(profile: Readouts, what: str) -> None:
+    """An estimate bounds mean and std, and nothing else."""
+    if profile.estimate is not None:
+        warn(
+            f"{what} are those of the {profile.estimate.files:,} sampled "
+            f"{profile.estimate.clusters}: how far those of all {profile.estimate.of_files:,} lie "
+            "beyond them is not known"
         )
 
 

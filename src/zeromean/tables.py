@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zeromean.estimates import DETAILS, said_of
+
 if TYPE_CHECKING:
     from zeromean.normalizer import Normalizer
     from zeromean.profile import Profile
@@ -124,7 +126,10 @@ def estimate_lines(profile: Profile) -> list[str]:
     """That the numbers are those of a sample, and what that means; empty where they are exact."""
     if profile.estimate is None:
         return []
-    return [str(profile.estimate), "min, max and all else are of these files only"]
+    return [
+        str(profile.estimate),
+        f"min, max and all else are of these {profile.estimate.clusters} only",
+    ]
 
 
 def columns_left_out(profile: Profile) -> list[str]:
@@ -159,7 +164,10 @@ def normalizer_rows(norm: Normalizer, limit: int) -> tuple[list[str], list[list[
     if norm.matrix is not None:
         n_out, n_features = norm.matrix.shape
         notes.append(f"then a matrix: {n_features:,} features to {n_out:,}")
-    notes += [f"{name.replace('_', ' ')}: {value:.6g}" for name, value in norm.details.items()]
+    if said := said_of(norm.details):
+        notes.append(said)
+    rest = {k: v for k, v in norm.details.items() if not said or k not in DETAILS}
+    notes += [f"{name.replace('_', ' ')}: {value:.6g}" for name, value in rest.items()]
     if norm.constant:
         more = ", ..." if len(norm.constant) > 8 else ""
         notes.append(f"constant, scale 1: {', '.join(norm.constant[:8])}{more}")

@@ -8,6 +8,7 @@ import numpy as np
 
 from zeromean import __version__
 from zeromean.errors import PatternError
+from zeromean.estimates import said_of
 
 if TYPE_CHECKING:
     from zeromean.normalizer import Normalizer
@@ -21,7 +22,8 @@ def banner(norm: Normalizer, name: str) -> str:
     said = f" of {' '.join(name.split())}" if name else ""
     recipe = norm.recipe.replace("_", " ")
     what = f"Input normalization ({recipe}, pattern '{norm.pattern}')"
-    text = f"{what}{said}; by zeromean {__version__}."
+    estimate = f", {found}" if (found := said_of(norm.details)) else ""
+    text = f"{what}{said}{estimate}; by zeromean {__version__}."
     return text.replace("*/", "* /").replace('"', "'").replace("\\", "/")
 
 

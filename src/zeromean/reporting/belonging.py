@@ -12,6 +12,7 @@ import numpy as np
 
 from zeromean.convergence.resizing import LUMA
 from zeromean.errors import MergeError
+from zeromean.reporting.gathering import is_partial
 
 if TYPE_CHECKING:
     from zeromean.convergence.results import Data, Study
@@ -33,7 +34,7 @@ def kinship(profile: Profile, study: Study) -> str:
     Returns
     -------
     {"same", "agrees", "part", "doubtful"}
-        The same files; all that can be compared agrees; the profile was a quick look, so hardly
+        The same files; all that can be compared agrees; only a part was measured, so hardly
         anything can be compared; the means are further apart than sampling explains.
 
     Raises
@@ -42,7 +43,7 @@ def kinship(profile: Profile, study: Study) -> str:
         When they cannot be of the same data: saying why, and what to do.
     """
     data = study.data
-    if any("quick look" in source for source in profile.provenance.sources):
+    if is_partial(profile):
         return "part"
     _check(_other_form(profile, data), profile, data)
     _check(_other_count(profile, data), profile, data)

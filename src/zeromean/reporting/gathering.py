@@ -13,6 +13,7 @@ from zeromean.reporting.wording import Words, count, number
 from zeromean.tables import columns_left_out, format_text
 
 if TYPE_CHECKING:
+    from zeromean.estimates import Estimate
     from zeromean.profile import Profile
 
 _Floats = npt.NDArray[np.float64]
@@ -58,7 +59,9 @@ def lead(profile: Profile, words: Words) -> list[Any]:
     said = [words(f"lead.{kind}", items=count(record.items), values=values, dtype=dtype)]
     if to_gray(profile):
         said.append(words("lead.to_gray", count=count(to_gray(profile))))
-    if is_quick(profile):
+    if profile.estimate is not None:
+        said.append(words("lead.estimate", **_sampled(profile.estimate, words)))
+    elif is_partial(profile):
         said.append(words("lead.quick"))
     distance = ratio(profile)
     if np.isfinite(distance):
@@ -81,9 +84,40 @@ def to_gray(profile: Profile) -> int:
     return int(held)
 
 
-def is_quick(profile: Profile) -> bool:
-    """Whether only a part of the data was looked at."""
-    return any("quick look" in source for source in profile.provenance.sources)
+def is_partial(profile: Profile) -> bool:
+    """Whether only a part of the data was measured: a quick look, or a sample."""
+    quick = any("quick look" in source for source in profile.provenance.sources)
+    return quick or profile.estimate is not None
+
+
+def _sampled(estimate: Estimate, words: Words) -> dict[str, str]:
+    return {
+        "files": count(estimate.files),
+        "whole": count(estimate.of_files),
+        "clusters": words.plain(f"measured.{estimate.clusters}"),
+    }
+
+
+def trust(profile: Profile, words: Words) -> list[Any]:
+    """How exact mean and std are, in sentences."""
+    estimate = profile.estimate
+    if estimate is None:
+        return [words("measured.exact"), words("page.decimal_note")]
+    given = {
+        "sure": words.percent(estimate.confidence),
+        "width": number(estimate.asked * estimate.scale),
+        "share": number(estimate.asked),
+    }
+    return [words("measured.estimate", **_sampled(estimate, words), **given)]
+
+
+def caution(profile: Profile, words: Words) -> Any:
+    """What must be known before numbers of a sample are pasted; empty where they are exact."""
+    estimate = profile.estimate
+    if estimate is None:
+        return ""
+    given = _sampled(estimate, words)
+    return words("paste.estimate", share=number(estimate.asked), **given)
 
 
 def _how_far(profile: Profile, middle: float) -> str:
@@ -124,6 +158,7 @@ def _feature_rows(profile: Profile, words: Words) -> Table:
     flat = [np.ravel(np.asarray(column, np.float64))[:MOST_ROWS] for column in columns]
     with np.errstate(divide="ignore", invalid="ignore"):
         flat.append(flat[0] / flat[1])
+    _add_widths(profile, heads, flat)
     names = _names(profile, MOST_ROWS, words)
     rows = [
         [name, *(_exact(v[i]) for v in flat[:-1]), f"{flat[-1][i]:.2f}".replace("-", "−")]
@@ -131,6 +166,15 @@ def _feature_rows(profile: Profile, words: Words) -> Table:
     ]
     caption = words("measured.caption", kind=words(f"measured.{kind}"))
     return Table(caption, heads, rows, profile.n_features - len(rows))
+
+
+def _add_widths(profile: Profile, heads: list[str], flat: list[Any]) -> None:
+    """Behind mean and std the half width of their intervals."""
+    if profile.estimate is None:
+        return
+    for place, name in ((2, "std_half_width"), (1, "mean_half_width")):
+        heads.insert(place + 1, "±")
+        flat.insert(place, np.ravel(getattr(profile.estimate, name))[:MOST_ROWS])
 
 
 def _names(profile: Profile, most: int, words: Words) -> list[str]:

@@ -55,11 +55,13 @@ def build(
         "stds": gathering.three_stds(profile, words),
         "provenance": gathering.provenance(profile, words),
         "extrema_exact": profile.extrema_exact,
+        "trust": gathering.trust(profile, words),
+        "caution": gathering.caution(profile, words),
         "three": three_times(profile, source, words, pairs),
         "versions": gathering.three_versions(profile, words),
         "mean_pictures": pictures.mean_pictures(profile),
         "samples": _samples(profile, source, samples),
-        "snippets": pasting.snippets(norm, words, file),
+        "snippets": pasting.snippets(norm, words, file, _mark(profile)),
         "big": count(norm.shift.size) if norm.shift.size > pasting.MOST_PASTED else "",
         "constant": words.listed(norm.constant),
         "zigzag": _zigzag(profile, words),
@@ -105,7 +107,12 @@ def _part_or_none(name: str) -> str | None:
 def _all_items(profile: Profile) -> str:
     """How many items were measured, where it was all that there are."""
     items = profile.provenance.items
-    return count(items) if items and not gathering.is_quick(profile) else ""
+    return count(items) if items and not gathering.is_partial(profile) else ""
+
+
+def _mark(profile: Profile) -> str:
+    """What pasted code says of numbers that are not exact."""
+    return "" if profile.estimate is None else profile.estimate.short
 
 
 def _name(profile: Profile, words: Words) -> str:

@@ -25,7 +25,7 @@ class Snippet:
     code: str
 
 
-def snippets(norm: Normalizer, words: Words, name: str) -> list[Snippet]:
+def snippets(norm: Normalizer, words: Words, name: str, mark: str = "") -> list[Snippet]:
     """Code that standardizes, for every framework that the profile's pattern fits.
 
     Parameters
@@ -35,20 +35,23 @@ def snippets(norm: Normalizer, words: Words, name: str) -> list[Snippet]:
     words : Words
     name : str
         Of the profile's file.
+    mark : str
+        What a comment in front says of the numbers, where they are not exact.
     """
     if norm.shift.size > MOST_PASTED or _broadcast(norm) is None:
         return _files(words, name)
     raw = _raw_unit(norm, words)
-    found = [Snippet(words.plain("paste.numpy"), raw, _numpy(norm))]
+    head = f"# {mark}\n" if mark else ""
+    found = [Snippet(words.plain("paste.numpy"), raw, head + _numpy(norm))]
     if _is_channels(norm) and not _reshape(norm):
-        found = [*_pictures(norm, words), *found]
-    found.append(Snippet(words.plain("paste.torch"), raw, _torch(norm)))
+        found = [*_pictures(norm, words, head), *found]
+    found.append(Snippet(words.plain("paste.torch"), raw, head + _torch(norm)))
     if norm.shift.ndim == 1 and not _reshape(norm):
-        found.append(Snippet(words.plain("paste.keras"), raw, _keras(norm)))
+        found.append(Snippet(words.plain("paste.keras"), raw, head + _keras(norm)))
     return found + _files(words, name)[:1]
 
 
-def _pictures(norm: Normalizer, words: Words) -> list[Snippet]:
+def _pictures(norm: Normalizer, words: Words, head: str) -> list[Snippet]:
     """Those that scale a picture to 0..1 themselves."""
     top = norm.units.top
     if top is None or norm.dtype == "bool":
@@ -57,7 +60,7 @@ def _pictures(norm: Normalizer, words: Words) -> list[Snippet]:
     scaled, gray = words.plain("paste.from_0_1"), norm.units.colors == "gray"
     first = '\n    v2.Grayscale(),  # of Pillow images: convert("L"), as they were measured' * gray
     bottom, high = (number(v) for v in norm.units.range or (0, top))
-    code = f"""import torch
+    code = f"""{head}import torch
 from torchvision.transforms import v2
 
 transform = v2.Compose([{first}

@@ -54,7 +54,7 @@ class KeepSums:
     """
 
     range: tuple[float, float] | None
-    counts: ClassVar[int] = 0  # no short way
+    counts: ClassVar[int] = 32  # features of a picture of bytes up to which its counts will do
 
     def alone(self, features: int) -> bool:
         """Each file is measured by itself, if it does not have too many features.
@@ -89,6 +89,17 @@ class KeepSums:
             return FileSums(item.name, None)
         limits = range_of(part.dtype, self.range)
         return FileSums(item.name, unit_sums(part.statistics, limits))
+
+    def picture(self, item: Item, counts: _Ints) -> FileSums:
+        """The sums of a picture of bytes.
+
+        Parameters
+        ----------
+        item : Item
+        counts : ndarray of int64, (features, 256)
+        """
+        limits = range_of("uint8", self.range)
+        return FileSums(item.name, unit_sums(Histogram("uint8", counts), limits))
 
 
 def range_of(dtype: str, given: tuple[float, float] | None) -> tuple[float, float]:

@@ -27,7 +27,7 @@ _CHUNK = 1 << 21  # numbers of files that are held at once
 _MOST_FILES, _FIRST_FILES = 1 << 16, 64
 
 #: Measures some of the entries; see `measurer`.
-MeasureSome = Callable[[Sequence[int], int], tuple[Measured, list[FileSums]]]
+MeasureSome = Callable[[Sequence[int], int], tuple[Measured, Sequence[FileSums]]]
 
 
 def check_within(asked: float, opened: Sequence[Source], plan: Plan, limit: int | None) -> None:
@@ -70,7 +70,7 @@ def measurer(source: ListedSource, plan: Plan, run: Run) -> MeasureSome:
     """
     start, items, n_bytes = time.monotonic(), 0, 0
 
-    def some(chosen: Sequence[int], target: int) -> tuple[Measured, list[FileSums]]:
+    def some(chosen: Sequence[int], target: int) -> tuple[Measured, Sequence[FileSums]]:
         rows: list[FileSums] = []
 
         def noted(parts: Iterator[Measured]) -> Iterator[Measured]:
@@ -140,6 +140,7 @@ def sampled(
         scale=float(high - low),
         files=looks[-1],
         of_files=len(order),
+        clusters="files" if source.n_items == len(order) else "blocks",
         looks=looks,
         seed=seed,
         unit_mean_half_width=rounded_up(means, asked, part.kept_shape),
