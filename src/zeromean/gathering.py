@@ -31,14 +31,15 @@ from zeromean.statistics.columns import empty_columns, measured_columns
 from zeromean.statistics.covariance import check_memory, joint_dtype, of_columns
 from zeromean.statistics.formats import frozen, joined_dtype
 from zeromean.statistics.gaps import (
+    contiguous,
     counted_without,
     dropped,
     filled,
     found,
-    is_float,
     items_without,
     occurrences,
     summed_without,
+    taken_out,
 )
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class _Gathering:
         array = item.array if item.batched else item.array[None]
         gaps: _Gaps = None
         if item.missing is not None and item.missing.any():
-            gaps = np.broadcast_to(item.missing, item.array.shape).reshape(array.shape)
+            gaps = _aligned(item.missing, array)
         if array.shape[1:] != self.shape or array.dtype != self.format:
             self._check(item, array)
             self._add_waiting()
@@ -243,12 +244,7 @@ class _Gathering:
         """Measure the pictures of one shape that have gathered."""
         if not self.waiting:
             return
-        arrays = np.concatenate([array for array, _ in self.waiting])
-        gaps: _Gaps = None
-        if any(own is not None for _, own in self.waiting):
-            none = np.zeros((), np.bool_)
-            each = [np.broadcast_to(none if g is None else g, a.shape) for a, g in self.waiting]
-            gaps = np.concatenate(each)
+        arrays, gaps = _stacked(self.waiting)
         self.waiting, self.waiting_bytes = [], 0
         self._measure(arrays, gaps)
 
@@ -271,10 +267,13 @@ class _Gathering:
             else:
                 self._add_sums(*Moments.with_extrema(block), block)
 
-    def _add_sums(self, moments: Moments, extrema: Extrema, block: _Array) -> None:
+    def _add_sums(
+        self, moments: Moments, extrema: Extrema, block: _Array, gaps: _Gaps = None
+    ) -> None:
         self.statistics, self.extrema = self.statistics + moments, self.extrema + extrema
         if self.buckets is not None:
             self._add_buckets(block)
+            self.buckets = taken_out(self.buckets, gaps)
 
     def _add_buckets(self, block: _Array) -> None:
         from zeromean.quantiles import codes
@@ -317,16 +316,19 @@ class _Gathering:
         lengths, kept = self.plan.pattern.layout(array.shape)
         samples = [i for i in range(len(lengths)) if i not in kept]
         values = array.reshape(lengths).transpose(samples + kept)
-        missing = None if gaps is None else gaps.reshape(lengths).transpose(samples + kept)
+        missing = None
+        if gaps is not None:
+            gaps = np.broadcast_to(gaps, array.shape)
+            missing = gaps.reshape(lengths).transpose(samples + kept)
         items = None if self.stds is None else np.zeros((3, lengths[0], self.size), np.int64)
         limit = max(_STACK_KEPT, _ROWS_KEPT * self.size * array.itemsize)
         for first, piece, own in _pieces(values, missing, len(samples), limit):
             if not piece.size:
                 continue
             rows = piece.reshape(-1, self.size)
-            own = None if own is None else own.reshape(rows.shape)
+            own = None if own is None else contiguous(own.reshape(rows.shape))
             if self.nodata:
-                same = found(rows, self.nodata)
+                same = found(np.ascontiguousarray(rows), self.nodata)
                 own = same if own is None else own | same
             own = None if own is None or not own.any() else own
             self._add_rows(rows, own, None if items is None else items[:, first:][:, : len(piece)])
@@ -343,13 +345,13 @@ class _Gathering:
         elif self.counted:
             self.statistics += counted_without(full, gaps)
         else:
-            self._add_sums(*summed_without(full, gaps), full[:, :, None])
+            self._add_sums(*summed_without(full, gaps), full[:, :, None], gaps)
         if self.covariance is not None:
             self._add_complete(full, gaps)
 
     def _add_complete(self, full: _Array, gaps: _Gaps) -> None:
-        """Rows without a gap; those of floats that have a NaN tell it themselves."""
-        if gaps is not None and not is_float(full.dtype):
+        """Rows without a gap."""
+        if gaps is not None:
             complete = ~gaps.any(axis=1)
             self.left_out += len(full) - int(np.count_nonzero(complete))
             full = full[complete]
@@ -372,6 +374,29 @@ class _Gathering:
             self.buckets,
             self.covariance,
         )
+
+
+def _aligned(missing: _Bools, array: _Array) -> _Bools:
+    """Gaps with all axes of an array that has its first one; of length 1 where they are shared."""
+    lacking = array.ndim - missing.ndim
+    gaps = missing.reshape((1,) * lacking + missing.shape)
+    return np.broadcast_to(gaps, (len(array), *gaps.shape[1:]))
+
+
+def _stacked(waiting: list[tuple[_Array, _Gaps]]) -> tuple[_Array, _Gaps]:
+    """Arrays along the first axis, and their gaps, None where there are none."""
+    arrays = np.concatenate([array for array, _ in waiting])
+    shapes = {own.shape[1:] for _, own in waiting if own is not None}
+    if not shapes:
+        return arrays, None
+    shape = shapes.pop() if len(shapes) == 1 else arrays.shape[1:]
+    gaps = np.zeros((len(arrays), *shape), np.bool_)
+    begin = 0
+    for array, own in waiting:
+        if own is not None:
+            gaps[begin : begin + len(array)] = own
+        begin += len(array)
+    return arrays, gaps
 
 
 def _pieces(

@@ -313,7 +313,8 @@ def _measure_once(
     if len(kinds) > 1:
         raise SourceError(_mixture(whole))
     ((kind, partial),) = kinds.items()
-    return replace(partial.profile(plan, kind, record), estimate=estimate)
+    profile = partial.profile(plan, kind, record)
+    return profile if estimate is None else replace(profile, estimate=estimate)
 
 
 def _look(source: Source, estimate: Estimate | None) -> str:
