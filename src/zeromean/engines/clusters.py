@@ -7,8 +7,8 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from zeromean.accumulation import Measured, Plan, measure_shard
@@ -41,13 +41,13 @@ class Dask(Engine):
         self._own = own
         self._counted, self._threads = -float("inf"), 1
         self._missing = False
-        self._began = max((stamp for stamp, _ in self._client.get_events("all")), default=0.0)
+        self._began = max((stamp for stamp, _ in self._asked("get_events", "all")), default=0.0)
 
     @property
     def window(self) -> int:
         """Two shards for each thread that the cluster has now."""
         if time.monotonic() - self._counted > _COUNTED:
-            self._threads = sum(self._client.nthreads().values())
+            self._threads = sum(self._asked("nthreads").values())
             self._counted = time.monotonic()
         return 2 * self._threads + 2
 
@@ -67,7 +67,7 @@ class Dask(Engine):
         """Say so when there are no workers, and stop when there is no scheduler."""
         if self._client.status != "running":
             raise self.cancelled()
-        if not self._missing and not self._client.nthreads():
+        if not self._missing and not self._asked("nthreads"):
             self._missing = True
             warn("the Dask cluster has no workers; waiting for one")
 
@@ -87,13 +87,27 @@ class Dask(Engine):
 
     def close(self) -> None:
         """Ask how many workers were lost, and close our client."""
-        for stamp, event in self._client.get_events("all"):
-            removed = event.get("action") == "remove-worker" and not event.get("expected", False)
-            if stamp > self._began and removed:
-                self.deaths += 1
-                keys = map(str, event.get("processing-tasks", ()))
-                self.repeated += sum(key.startswith(measure_shard.__name__) for key in keys)
+        with suppress(SourceError):  # all results are here: it may be gone now
+            for stamp, event in self._asked("get_events", "all"):
+                removed = event.get("action") == "remove-worker" and not event.get("expected")
+                if stamp > self._began and removed:
+                    self.deaths += 1
+                    keys = map(str, event.get("processing-tasks", ()))
+                    self.repeated += sum(key.startswith(measure_shard.__name__) for key in keys)
         self.stop()
+
+    def _asked(self, what: str, *arguments: Any) -> Any:
+        """What the scheduler answers.
+
+        Raises
+        ------
+        SourceError
+            When it does not.
+        """
+        try:
+            return getattr(self._client, what)(*arguments)
+        except (OSError, TimeoutError, CancelledError):
+            raise self.cancelled() from None
 
 
 @contextmanager
@@ -144,14 +158,14 @@ def dask(address: str) -> Dask:
             f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`, "
             "and workers with `dask worker ADDRESS`"
         ) from None
+    where = client.scheduler.address
     try:
         client.wait_for_workers(1, timeout=_JOINS)
         return Dask(client.get_executor(), own=True)
     except TimeoutError:
         client.close()
         raise SourceError(
-            f"the Dask scheduler at {address} has no workers; start one with `dask worker "
-            f"{client.scheduler.address}`"
+            f"the Dask scheduler at {where} has no workers; start one with `dask worker {where}`"
         ) from None
     except BaseException:
         client.close()

@@ -19,6 +19,7 @@ from zeromean.engines import Engine
 from zeromean.errors import SourceError
 
 _PRELOADED = ("zeromean.engines.warm",)  # by the process that others are forked from
+_FORGETS = 0.5  # seconds in which a pool must have forgotten what was cancelled
 _GUARD = (
     "a program that measures in processes must do so under `if __name__ == '__main__':`, because "
     "each worker begins by importing it"
@@ -118,7 +119,12 @@ def context() -> Any:
     server: Any = getattr(forkserver, "_forkserver", None)
     known = list(getattr(server, "_preload_modules", ["__main__"]))
     forkserver.set_forkserver_preload([*known, *(m for m in _PRELOADED if m not in known)])
-    forkserver.ensure_running()  # it makes ready while this process lists files
+    signals: Any = signal  # none of this on Windows
+    signals.pthread_sigmask(signals.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()  # it makes ready meanwhile, deaf to Ctrl-C: see `warm`
+    finally:
+        signals.pthread_sigmask(signals.SIG_UNBLOCK, {signal.SIGINT})
     return multiprocessing.get_context("forkserver")
 
 
@@ -211,9 +217,22 @@ def kill(executor: Any) -> None:
     if not isinstance(executor, ProcessPoolExecutor):
         executor.shutdown(wait=True, kill_workers=True)
         return
-    for worker in list((getattr(executor, "_processes", None) or {}).values()):
+    workers = list((getattr(executor, "_processes", None) or {}).values())
+    manager: Any = getattr(executor, "_executor_manager_thread", None)
+    executor.shutdown(wait=False, cancel_futures=True)
+    end = time.monotonic() + _FORGETS
+    # Python 3.11's manager stumbles over a cancelled future when it finds a dead worker.
+    while _has_cancelled(manager) and time.monotonic() < end:
+        time.sleep(0.001)
+    for worker in workers:
         worker.kill()
-    executor.shutdown(wait=True, cancel_futures=True)
+    if manager is not None:
+        manager.join()
+
+
+def _has_cancelled(manager: Any) -> bool:
+    pending = dict(getattr(manager, "pending_work_items", None) or {})
+    return any(item.future.cancelled() for item in pending.values())
 
 
 # ---------------------------------------------------------------- sending
