@@ -412,6 +412,20 @@ def test_options_reach_the_reader(tmp_path):
         zm.measure(path, colors="keep")
 
 
+def test_paths_hold_wherever_a_worker_was_started(tmp_path, monkeypatch):
+    """Shards of a relative path name the archive in full; messages as it was given."""
+    tar_of(tmp_path / "a.tar", {"1.png": png(1)})
+    tar_of(tmp_path / "b.tar", {"1.txt": b""})
+    monkeypatch.chdir(tmp_path)
+    source = opened(Path("a.tar"))
+    with pytest.raises(SourceError, match=r"^'b\.tar' holds no image"):
+        zm.measure("b.tar")
+    monkeypatch.chdir("/")
+    (shard,) = source.shards()
+    assert [item.reason for item in shard.items()] == [""]
+    assert (source.name, shard.name) == ("a.tar", "1.png")
+
+
 def test_hidden_members_are_passed_over(tmp_path):
     """macOS's `._x.jpg` and `__MACOSX`, and hidden folders, as in a folder."""
     held = {"a/1.png": png(1), "a/._1.png": b"\0", "__MACOSX/a/2.png": b"\0", ".git/3.png": b"\0"}
@@ -443,8 +457,8 @@ def test_archives_of_one_name_are_told_apart(tmp_path):
 def test_archives_without_images_say_what_they_hold(make, tmp_path):
     """The error counts what is there, and says that only images are read."""
     end = "tar" if make is tar_of else "zip"
-    path = make(tmp_path / f"a.{end}", {f"{i}.wav": b"RIFF" for i in range(3)} | {"x.txt": b""})
-    with pytest.raises(SourceError, match=r"holds no image .* 3 \.wav, 1 \.txt; of archives only"):
+    path = make(tmp_path / f"a.{end}", {f"{i}.npy": b"NUMPY" for i in range(3)} | {"x.txt": b""})
+    with pytest.raises(SourceError, match=r"3 \.npy, 1 \.txt; .*NumPy arrays are not read out of"):
         zm.measure(path)
     path = make(tmp_path / f"b.{end}", {"a.gif": b"GIF89a"})
     with pytest.raises(SourceError, match=r"read them with extensions=\['\.gif'\]"):
@@ -454,10 +468,57 @@ def test_archives_without_images_say_what_they_hold(make, tmp_path):
         zm.measure(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "package", "options"),
+    [
+        ("speech", "soundfile", {}),
+        ("dicom", "pydicom", {"group": "1-channel int32"}),
+        ("nifti", "nibabel", {"group": "nifti-volume int16"}),
+    ],
+)
+def test_recordings_and_medical_images_in_archives(name, package, options, tmp_path):
+    """Where there are no images: what the folder gives, also of what cannot be read."""
+    pytest.importorskip(package)
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip("the data is not beside the repository")
+    files = sorted(path for path in folder.iterdir() if path.is_file())[:60]
+    held = {path.name: path.read_bytes() for path in files}
+    (tmp_path / "in").mkdir()
+    for file, data in held.items():
+        (tmp_path / "in" / file).write_bytes(data)
+    format_ = {"speech": "audio"}.get(name, name)
+    expected = quietly(tmp_path / "in", format=format_, **options)
+    for path in (
+        tar_of(tmp_path / "a.tar", held),
+        tar_of(tmp_path / "a.tgz", held, "w:gz"),
+        zip_of(tmp_path / "a.zip", held),
+    ):
+        profile = quietly(path, **options)
+        assert same(profile, expected)
+        assert skips(profile) == skips(expected)
+
+
+def test_images_come_first_and_extensions_choose(tmp_path):
+    """Beside images, recordings are passed over, unless they are asked for."""
+    soundfile = pytest.importorskip("soundfile")
+    sound = io.BytesIO()
+    values = np.arange(-50, 50, dtype=np.int16)
+    soundfile.write(sound, values, 8000, format="WAV")
+    held = {"a.png": png(1), "a.wav": sound.getvalue(), "b.wav": sound.getvalue()}
+    path = tar_of(tmp_path / "a.tar", held)
+    assert zm.measure(path).provenance.items == 1
+    profile = zm.measure(path, extensions=["wav"])
+    assert (profile.provenance.items, profile.mean.tolist()) == (2, [-0.5])
+    only = tar_of(tmp_path / "b.tar", {"a.wav": sound.getvalue()})
+    with pytest.raises(SourceError, match="only samples are read; unpack them first"):
+        zm.measure(only, features="logmel")
+
+
 def test_an_archive_without_images_among_others_is_a_warning(tmp_path):
     held = tar_of(tmp_path / "a.tar", {"1.png": png(1)})
     empty = tar_of(tmp_path / "b.tar", {"1.json": b"{}"})
-    with pytest.warns(ZeromeanWarning, match=r"b\.tar holds no image"):
+    with pytest.warns(ZeromeanWarning, match=r"b\.tar holds nothing to read"):
         assert zm.measure([held, empty]).provenance.items == 1
 
 

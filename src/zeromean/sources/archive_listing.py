@@ -1,4 +1,4 @@
-"""Lists what is wanted of an archive: where its images lie, and what else is there."""
+"""Lists what is wanted of an archive: where its samples lie, and what else is there."""
 
 from __future__ import annotations
 
@@ -131,12 +131,13 @@ class Wanted(NamedTuple):
 
     Attributes
     ----------
-    extensions : frozenset of str
+    endings : tuple of str
+        Extensions, in small letters; they may have two dots.
     below : str
         The folder in the archive that they lie in; empty for all.
     """
 
-    extensions: frozenset[str]
+    endings: tuple[str, ...]
     below: str = ""
 
 
@@ -209,7 +210,8 @@ def listed(path: str, label: str, form: str, wanted: Wanted) -> Archive:
     name = label or printable(os.path.basename(os.path.normpath(shown(path))))
     with opened(path, name) as file:
         kind = "zip" if form == "zip" else compression(file.file.read(6)) or "tar"
-        archive = Archive(Place(path, name, kind, file.stamp), root_of(path, label))
+        where = path if is_remote(path) else os.path.abspath(path)  # workers may start elsewhere
+        archive = Archive(Place(where, name, kind, file.stamp), root_of(path, label))
         for found in _found(file, archive):
             if isinstance(found, Fault):
                 archive.faults.append(found.text)
@@ -284,8 +286,10 @@ def _take(archive: Archive, member: Member, wanted: Wanted) -> None:
     folder, _, base = name.rpartition("/")
     if not astray and (not name or hidden(base) or _in_hidden(folder)):
         return
-    if suffix_of(base) in wanted.extensions or member.special:
+    if base.lower().endswith(wanted.endings) or member.special:
         archive.listing.add(name, member.numbers, astray or member.reason)
         archive.note_folder("" if astray else folder)
+    elif base.endswith(".gz"):  # two dots: of .nii.gz, .csv.gz the second tells nothing
+        archive.root.ignored[suffix_of(base[:-3]) + ".gz"] += 1
     else:
         archive.root.take(base, frozenset())

@@ -69,6 +69,11 @@ class MemberShard:
     reader: Reader
 
     @property
+    def name(self) -> str:
+        """The first member, for messages."""
+        return self.rows[0].name
+
+    @property
     def n_items(self) -> int:
         """How many members it reads."""
         return len(self.rows)

@@ -1,4 +1,4 @@
-"""Tar and zip archives of images: lists their members and reads them where they lie.
+"""Tar and zip archives: lists their members and reads them where they lie.
 
 Nothing is ever unpacked to a disk. Members of plain tar and of zip archives are read by their
 place, by whoever measures them; a compressed tar archive can only be read from its beginning, so
@@ -18,13 +18,13 @@ from itertools import accumulate
 from typing import Any
 
 from zeromean.errors import SourceError
-from zeromean.pattern import NAMED, Pattern
+from zeromean.pattern import Pattern
 from zeromean.sources import Entry, ListedSource
 from zeromean.sources.access import is_remote, shown
+from zeromean.sources.archive_kinds import KINDS, kind_held, kind_of_extensions
 from zeromean.sources.archive_listing import Archive, Place, Wanted, listed, root_of
 from zeromean.sources.archive_shards import Carrier, MemberShard, Row
 from zeromean.sources.files import _SMALL_FILE, Reader, _normalized, _spread
-from zeromean.sources.images import IMAGE_EXTENSIONS, ImageReader
 from zeromean.sources.recognition import FORMATS, files_of, suffix_format
 from zeromean.sources.walk import (
     Root,
@@ -44,6 +44,20 @@ _CARRIED_BYTES = 4 << 20  # of a shard that carries them: several wait for a wor
 _WINDOW = 32 << 20  # bytes that are taken out of compressed archives at once, in whatever order
 _WINDOW_ITEMS = 1 << 14
 _NAMED = 3  # archives in the name of a source
+
+
+class NothingFoundError(SourceError):
+    """No member of any archive is one to read.
+
+    Attributes
+    ----------
+    suffixes : Counter
+        How many members there are instead, by extension.
+    """
+
+    def __init__(self, text: str, suffixes: Counter[str]) -> None:
+        super().__init__(text)
+        self.suffixes = suffixes
 
 
 class Archives(ListedSource):
@@ -96,7 +110,7 @@ class Archives(ListedSource):
         self.name = ", ".join(printable(shown(path)) for path in paths[:_NAMED]) + rest
         self.reader, self.pattern = reader, pattern
         self.extensions = _normalized(extensions)
-        wanted = Wanted(frozenset(self.extensions), below)
+        wanted = Wanted(self.extensions, below)
         self._archives, repeated = _all_listed(paths, form, wanted)
         self._check_any(wanted)
         roots = [archive.root for archive in self._archives]
@@ -262,21 +276,23 @@ class Archives(ListedSource):
             whole.left_out += archive.root.left_out
             whole.ignored += archive.root.ignored
         if faulty is not None and not (is_empty and whole.left_out + whole.ignored):
-            where = shown(faulty.place.path)
+            where = shown(faulty.root.path)
             raise SourceError(f"{where!r} cannot be read: {faulty.fault}")
         if is_empty:
             text = _nothing_in(whole, wanted)
-            raise SourceError(text if faulty is None else f"{text}; it is {faulty.fault}")
+            text = text if faulty is None else f"{text}; {faulty.place.name}: {faulty.fault}"
+            raise NothingFoundError(text, whole.ignored + whole.left_out)
 
 
 def _nothing_in(whole: Root, wanted: Wanted) -> str:
     """Say what archives without images hold instead."""
-    text = nothing_found(whole, wanted.extensions)
+    text = nothing_found(whole, frozenset(wanted.endings))
     if wanted.below:
         text += f"; only what is below {wanted.below!r} was looked at"
-    if others := {suffix_format("x" + suffix) for suffix in whole.ignored} - {""}:
+    others = {suffix_format("x" + suffix) for suffix in whole.ignored} - {"", *KINDS}
+    if others:
         says = ", ".join(FORMATS[name].says for name in sorted(others))
-        text += f"; of archives only images are read: to measure {says}, unpack them first"
+        text += f"; {says} are not read out of archives: unpack them first"
     return text
 
 
@@ -327,7 +343,7 @@ def _warnings(archives: Sequence[Archive]) -> Iterator[str]:
                 "the same name; the last one counts, as when it is unpacked"
             )
         if not len(archive):
-            yield f"{archive.place.name} holds no image"
+            yield f"{archive.place.name} holds nothing to read"
 
 
 def open_paths(
@@ -335,11 +351,13 @@ def open_paths(
 ) -> list[Archives]:
     """Open archives, and folders of them, as one source.
 
+    Images are read; where there are none, recordings, DICOM or NIfTI files.
+
     Parameters
     ----------
     paths : list of str
     pattern : Pattern or None
-        None for one number a channel.
+        None for the usual one of what is read.
     options : Options
         Its key is a folder in the archives.
     name : {"tar", "zip"}
@@ -349,19 +367,30 @@ def open_paths(
     SourceError
         Naming the archive, or the folder that holds none.
     """
-    files = [file for path in paths for file in _archives_at(path, name)]
-    reader = ImageReader(options.colors, options.group or "")
-    extensions = IMAGE_EXTENSIONS if options.extensions is None else options.extensions
-    archives = Archives(
-        list(dict.fromkeys(files)),
+    files = list(dict.fromkeys(file for path in paths for file in _archives_at(path, name)))
+    kind = kind_of_extensions(options.extensions)
+    try:
+        return [_opened(files, kind, pattern, options, name)]
+    except NothingFoundError as error:
+        other = kind_held(error.suffixes)
+        if options.extensions is not None or not other:
+            raise
+    return [_opened(files, other, pattern, options, name)]
+
+
+def _opened(
+    files: Sequence[str], kind: str, pattern: Pattern | None, options: Any, form: str
+) -> Archives:
+    reader, extensions, chosen = KINDS[kind](pattern, options)
+    return Archives(
+        files,
         reader,
-        form=name,
-        extensions=extensions,
-        pattern=pattern or Pattern.parse(NAMED["channel"]),
+        form=form,
+        extensions=extensions if options.extensions is None else options.extensions,
+        pattern=chosen,
         limit=options.limit,
         below=options.key.strip("/"),
     )
-    return [archives]
 
 
 def _archives_at(path: str, name: str) -> list[str]:

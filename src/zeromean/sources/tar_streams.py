@@ -144,5 +144,5 @@ class Stream:
         follows = isinstance(error, gzip.BadGzipFile) and str(error).startswith("Not a gzip")
         self.damaged = not (follows and self.at)
         what = "are followed by something else" if not self.damaged else "are damaged"
-        why = str(error).rstrip(".").lower()
+        why = str(error).rpartition(": ")[2].rstrip(".").lower()  # zlib begins with a number
         self.fault = f"its {self.name} data {what}, near byte {self.at} of the content ({why})"

@@ -145,7 +145,7 @@ def _inflated(file: IO[bytes], at: int, packed: int, size: int) -> bytes:
             parts.append(engine.decompress(data, left))
             left -= len(parts[-1])
     except zlib.error as error:
-        raise DecodeError(f"damaged in the archive: {error}") from None
+        raise DecodeError(f"damaged in the archive: {str(error).rpartition(': ')[2]}") from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
