@@ -34,6 +34,10 @@ _NEEDS = {
         "docs/torch.md",
         *(_HOWTO + p for p in ("fold.md", "ship-pictures.md", "ship-pytorch.md", "ship-tables.md")),
     ],
+    "nibabel": ["docs/sources/medical.md"],
+    "pydicom": ["docs/sources/medical.md"],
+    "soundfile": ["docs/sources/recordings.md"],
+    "tifffile": ["docs/sources/rasters.md"],
     "transformers": [_HOWTO + "ship-huggingface.md"],
 }
 
