@@ -198,18 +198,17 @@ class Reading:
             self._stack.close()
         except ReadError as error:  # of local ones each member was checked
             place = self._places[self._current]
-            if is_remote(place.path):
+            if is_remote(place.path) and str(error) == _CHANGED:
                 raise SourceError(f"{place.name}: {error}") from None
-        finally:
-            self._current = -1
 
     def _archive(self, i: int) -> HeldFile:
         if i in self._failed:
             raise ReadError(self._failed[i])
         if i != self._current or self._held is None:
             self.close()
+            self._current = i
             try:
-                self._held, self._current = self._opened(self._places[i]), i
+                self._held = self._opened(self._places[i])
             except ReadError as error:
                 self._failed[i] = self._say(i, str(error))
                 raise ReadError(self._failed[i]) from None
