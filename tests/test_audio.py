@@ -172,6 +172,18 @@ def test_what_a_worker_gets_can_be_pickled(tmp_path):
     assert item.kind == "stereo-samples int16"
 
 
+def test_recordings_in_a_remote_store_give_the_same(tmp_path):
+    """One by one, and as a folder; libraries are given an open file there, not a path."""
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    (tmp_path / "a.wav").write_bytes(wav(SAMPLES["int16"]))
+    soundfile.write(tmp_path / "b.flac", SAMPLES["int16"], 8000)
+    for path in sorted(tmp_path.iterdir()):
+        store.pipe(f"/recordings/{path.name}", path.read_bytes())
+        assert zm.measure(path) == zm.measure(f"memory://recordings/{path.name}"), path.name
+    assert zm.measure(tmp_path) == zm.measure("memory://recordings")
+
+
 # ---------------------------------------------------------------- broken files
 
 

@@ -805,6 +805,31 @@ def test_volumes_in_workers_and_kinds_and_groups(tmp_path):
         assert whole == zm.measure(tmp_path, group="nifti-volume int16")
 
 
+def test_scans_in_a_remote_store_give_the_same(tmp_path):
+    """One by one, and as a folder; libraries are given an open file there, not a path."""
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    save(tmp_path / "IM_1", dicom(image("uint16")))
+    save(tmp_path / "IM_2", dicom(image("uint16", (3, 8, 9))))
+    for path in sorted(tmp_path.iterdir()):
+        store.pipe(f"/scans/{path.name}", path.read_bytes())
+        assert zm.measure(path) == zm.measure(f"memory://scans/{path.name}"), path.name
+    assert zm.measure(tmp_path) == zm.measure("memory://scans")
+
+
+def test_volumes_in_a_remote_store_give_the_same(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    array = image("int16", (5, 6, 7))
+    nibabel.save(volume(array), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Pair(array, np.eye(4)), tmp_path / "b.img")
+    for path in sorted(tmp_path.iterdir()):
+        store.pipe(f"/volumes/{path.name}", path.read_bytes())
+    for name in ("a.nii.gz", "b.img"):
+        assert voxels(array) == zm.measure(f"memory://volumes/{name}")
+    assert zm.measure(tmp_path) == zm.measure("memory://volumes")
+
+
 # ================================================================ memory
 
 _CHILD = """

@@ -413,6 +413,30 @@ def test_channels_of_a_microscope_are_the_bands_of_one_image(kind, tmp_path):
     assert profile.provenance.items == 6
 
 
+def test_channels_that_lie_in_several_files_are_noted(tmp_path):
+    """Of a set of OME files each has some of the planes; which are its channels is not asked."""
+    stack = values("uint16", (2, 3, 20, 30))
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, stack, metadata={"axes": "CZYX"}, ome=True)
+    with tifffile.TiffFile(path) as tiff:
+        text = tiff.ome_metadata
+    with tifffile.TiffWriter(path) as tiff:
+        for i, plane in enumerate(stack.reshape(6, 20, 30)[:4]):
+            description = text if i == 0 else None
+            tiff.write(plane, description=description, metadata=None, photometric="minisblack")
+    profile = zm.measure(path, format="tiff")
+    assert zm.measure(stack.reshape(6, 20, 30)[:4, ..., None], "n h w c -> c") == profile
+    assert profile.provenance.notes == {"channels are not told apart": 1}
+
+
+def test_images_that_are_said_to_follow_a_compressed_page_are_not_made_up(tmp_path):
+    text = "ImageJ=1.11a\nimages=3\nslices=3\n"
+    path = write(tmp_path / "a.tif", values("uint8", (8, 8, 1)), compression="deflate",
+                 description=text)  # fmt: skip
+    with pytest.raises(zm.SourceError, match="images follow its only page"):
+        zm.measure(path)
+
+
 def test_pages_of_different_kinds_are_refused_by_name(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
         tiff.write(values("uint16", (8, 8)), metadata=None)
@@ -530,6 +554,18 @@ def test_a_strip_that_is_too_large_to_be_decoded_is_refused_before_it_is(tmp_pat
           rowsperstrip=300)  # fmt: skip
     with pytest.raises(zm.SourceError, match="has a strip or tile of 150 MB, too large"):
         zm.measure(path)
+
+
+def test_rasters_in_a_remote_store_give_the_same(tmp_path):
+    """One by one, and as a folder; libraries are given an open file there, not a path."""
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    write(tmp_path / "a.tif", values("uint16", (50, 60, 4)), nodata("7"))
+    write(tmp_path / "b.tif", values("uint16", (50, 60, 4)), tile=(16, 16), compression="deflate")
+    for path in sorted(tmp_path.iterdir()):
+        store.pipe(f"/rasters/{path.name}", path.read_bytes())
+        assert zm.measure(path) == zm.measure(f"memory://rasters/{path.name}"), path.name
+    assert zm.measure(tmp_path) == zm.measure("memory://rasters")
 
 
 # ---------------------------------------------------------------- workers and memory

@@ -334,7 +334,9 @@ def _image(stream: Any, size: int) -> _Image:
     _check_decoder(syntax, options)
     if not syntax.is_encapsulated:
         _check_length(header, n_frames, length, size - stream.tell())
-    color = header.get("SamplesPerPixel") != 1 or "PALETTE" in header.PhotometricInterpretation
+    color = header.get("SamplesPerPixel") != 1 or "PALETTE" in str(
+        header.get("PhotometricInterpretation", "")
+    )
     modality = Modality(stored, stored) if color else modality_of(header, stored, n_frames)
     return _Image(header, stream, syntax, options, n_frames, stored, modality)
 

@@ -141,10 +141,10 @@ class RasterReader:
         file.file.seek(0)
         try:
             with tifffile.TiffFile(file.file) as tiff:
-                images, decoder = _images(tiff), f"tifffile {tifffile.__version__}"
+                decoder = f"tifffile {tifffile.__version__}"
                 yield from counted_once(
                     Item(values, file.name, "", kind, decoder, notes, n_items=n, missing=missing)
-                    for values, missing, kind, notes, n in self._parts(images)
+                    for values, missing, kind, notes, n in self._parts(tiff)
                 )
         except (SourceError, OSError, MemoryError):
             raise
@@ -154,20 +154,52 @@ class RasterReader:
     def scratch(self) -> None:
         """None: parts wait for each other."""
 
-    def _parts(self, images: list[Image]) -> Iterator[tuple[Any, Any, str, tuple[str, ...], int]]:
-        kind = images[0].kind
-        if self.group and self.group not in (kind, kind.split(" ")[0]):
-            raise DecodeError(f"{kind}, not the chosen group {self.group}")
-        for other in images:
-            if other.kind != kind:
-                raise DecodeError(f"holds images of different kinds: {kind}, {other.kind}")
-        notes = tuple(dict.fromkeys(note for image in images for note in image.notes))
-        for image in images:
+    def _parts(self, tiff: Any) -> Iterator[tuple[Any, Any, str, tuple[str, ...], int]]:
+        choices = _choices(tiff)
+        kind, notes = self._described(tiff, choices)
+        for choice in choices:
+            image = choice.image(tiff)
             shape = (1, *image.planes[0].shape[:2], image.n_bands)
             cuts = (can_cut(self.pattern, shape, axis) for axis in (1, 2))
             for region in regions(image.planes[0], image.n_bands, *cuts):
                 values = image.read(region)
-                yield values, image.missing(values, region), kind, notes, len(images)
+                yield values, image.missing(values, region), kind, notes, len(choices)
+
+    def _described(self, tiff: Any, choices: list[Choice]) -> tuple[str, tuple[str, ...]]:
+        """Kind and notes of all images; pages are read anew, since stacks have very many."""
+        kind = choices[0].image(tiff).kind
+        if self.group and self.group not in (kind, kind.split(" ")[0]):
+            raise DecodeError(f"{kind}, not the chosen group {self.group}")
+        notes: dict[str, None] = {}
+        for choice in choices:
+            image = choice.image(tiff)
+            if image.kind != kind:
+                raise DecodeError(f"holds images of different kinds: {kind}, {image.kind}")
+            notes.update(dict.fromkeys((*choice.notes, *image.notes)))
+        return kind, tuple(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The pages of one image.
+
+    Attributes
+    ----------
+    pages : tuple of (int, int)
+        Places in the file, and which image behind that page.
+    mask : int or None
+        The page of its mask.
+    notes : tuple of str
+    """
+
+    pages: tuple[tuple[int, int], ...]
+    mask: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def image(self, tiff: Any) -> Image:
+        """Read what the pages say."""
+        planes = [Plane(tiff.pages[page].aspage(), number) for page, number in self.pages]
+        return Image(planes, None if self.mask is None else Plane(tiff.pages[self.mask].aspage()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,36 +279,39 @@ def _damaged(error: Exception) -> str:
     return f"damaged TIFF file: {text}"
 
 
-def _images(tiff: Any) -> list[Image]:
+def _choices(tiff: Any) -> list[Choice]:
     """The images of full resolution, with their masks; overviews are left out.
 
     Raises
     ------
     DecodeError
-        When there is none, or one that cannot be read.
+        When there is none.
     """
-    planes: list[Plane] = []
-    masks: dict[int, Plane] = {}
-    for page in tiff.pages:
+    found: list[tuple[int, int]] = []
+    masks: dict[int, int] = {}
+    for i, page in enumerate(tiff.pages):
         page = page.aspage()
         kind, older = _number(page, 254), _number(page, 255)
         if kind & _REDUCED or older == 2:
             continue
         if kind & _MASK or page.photometric == _TRANSPARENCY:
-            masks.setdefault(len(planes) - 1, Plane(page))
+            masks.setdefault(len(found) - 1, i)
         else:
-            planes.append(Plane(page))
-    if not planes:
+            found.append((i, 0))
+    if not found:
         raise DecodeError("holds no image of full resolution")
-    if tiff.is_imagej and len(planes) == 1:
+    if tiff.is_imagej and len(found) == 1:
         n_images = int((tiff.imagej_metadata or {}).get("images", 1))
-        planes = [Plane(planes[0].page, i) for i in range(n_images)]
-    n_channels = _channels(tiff, len(planes))
-    if n_channels == 1 or masks:
-        return [Image([plane], masks.get(i)) for i, plane in enumerate(planes)]
-    inner = _inner(tiff)
-    order = np.arange(len(planes)).reshape(-1, n_channels, inner).transpose(0, 2, 1)
-    return [Image([planes[i] for i in chosen]) for chosen in order.reshape(-1, n_channels)]
+        found = [(found[0][0], number) for number in range(n_images)]
+    axes, shape = _stack(tiff)
+    if "C" not in axes or masks:
+        return [Choice((page,), masks.get(i)) for i, page in enumerate(found)]
+    if math.prod(shape) != len(found):
+        return [Choice((page,), None, ("channels are not told apart",)) for page in found]
+    at = axes.index("C")
+    order = np.arange(len(found)).reshape(-1, shape[at], math.prod(shape[at + 1 :]))
+    images = order.transpose(0, 2, 1).reshape(-1, shape[at]).tolist()
+    return [Choice(tuple(found[i] for i in chosen)) for chosen in images]
 
 
 def _number(page: Any, tag: int) -> int:
@@ -294,20 +329,6 @@ def _stack(tiff: Any) -> tuple[str, tuple[int, ...]]:
     axes, shape = series[0].axes, series[0].shape
     n = len(axes) - len(tiff.pages.first.axes)
     return axes[:n], shape[:n]
-
-
-def _channels(tiff: Any, n_planes: int) -> int:
-    """How many pages are the channels of one image."""
-    axes, shape = _stack(tiff)
-    if math.prod(shape) != n_planes or "C" not in axes:
-        return 1
-    return int(shape[axes.index("C")])
-
-
-def _inner(tiff: Any) -> int:
-    """How many pages lie between two channels of one image."""
-    axes, shape = _stack(tiff)
-    return math.prod(shape[axes.index("C") + 1 :])
 
 
 # ---------------------------------------------------------------- nodata and notes

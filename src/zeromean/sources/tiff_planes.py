@@ -102,6 +102,8 @@ class Plane:
             raise DecodeError("is compressed with the old JPEG of TIFF 6.0; save it anew")
         if not len(page.dataoffsets) or not any(page.databytecounts):
             raise DecodeError("holds no data")
+        if self.number and not self._in_one:
+            raise DecodeError("says that images follow its only page, but that one is compressed")
         if not self._in_one:
             self._check_segments()
 
