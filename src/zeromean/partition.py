@@ -15,7 +15,6 @@ from zeromean.profile import Profile
 from zeromean.provenance import Provenance
 from zeromean.sources import Item
 from zeromean.sources.arrays import ArraySource, ItemShard, ItemSource
-from zeromean.sources.frames import FrameSource
 from zeromean.sources.labels import ClassFolder, check_length, factorized, labeled, named
 from zeromean.statistics.groups import add_to, runs, sorted_rows, taken
 
@@ -350,7 +349,7 @@ def _by_labels(labels: Any, opened: Any) -> Grouping:
     names, codes = factorized(labels)
     if isinstance(opened, ItemSource):
         return Grouping(names, None, codes, per_element=True, exact=opened.limit is None)
-    if isinstance(opened, ArraySource | FrameSource) and opened.n_whole is not None:
+    if hasattr(opened, "chosen") and opened.n_whole is not None:
         check_length(codes, opened.n_whole)
         return Grouping(names, None, codes if opened.chosen is None else codes[opened.chosen])
     return Grouping(names, None, codes, exact=getattr(opened, "limit", None) is None)

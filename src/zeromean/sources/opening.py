@@ -18,13 +18,13 @@ from zeromean.pattern import Pattern
 from zeromean.sources import Source
 from zeromean.sources.access import address_of, is_remote, shown
 from zeromean.sources.arrays import (
+    ArrayFile,
     ArraySource,
     ItemSource,
     ZippedArray,
     as_array,
     is_path,
     is_picture,
-    open_npy,
 )
 from zeromean.sources.frames import FrameSource, is_frame, row_count
 from zeromean.sources.images import ImageFiles
@@ -68,6 +68,7 @@ _OBJECTS = {
     "datasets.": "hugging_face",
     "torch.utils.data": "loaders",
     "tensorflow.": "loaders",
+    "grain.": "loaders",
 }
 
 
@@ -95,10 +96,12 @@ def open_source(source: Any, pattern: Pattern | None, options: Options) -> list[
         return [FrameSource([source], pattern, options.limit, row_count(source))]
     if is_picture(source):
         return [ItemSource([source], pattern, options.colors)]
-    if isinstance(source, list | tuple) and source and _is_numbers(source[0]):
+    if isinstance(source, list | tuple) and source and _is_numbers(source[0]) and not options.key:
         return [ArraySource(as_array(source), pattern, limit=options.limit)]
     if hasattr(source, "__array__") or isinstance(source, np.ndarray):
         return [ArraySource(as_array(source), pattern, limit=options.limit)]
+    if callable(getattr(source, "as_numpy_iterator", None)) or _is_indexed(source):
+        return [_reader("loaders").open_object(source, pattern, options)]
     if isinstance(source, Iterable) and not isinstance(source, str | bytes | dict | set):
         return [_open_iterable(source, pattern, options)]
     raise PatternError(
@@ -115,6 +118,13 @@ def _library_of(source: Any) -> str | None:
             if base.__module__.startswith(start) or base.__module__ == start.rstrip("."):
                 return module
     return None
+
+
+def _is_indexed(source: Any) -> bool:
+    """Whether it is a data set whose samples are asked for by number, and no iterable."""
+    kind = type(source)
+    methods = (hasattr(kind, name) for name in ("__getitem__", "__len__"))
+    return all(methods) and not hasattr(kind, "__iter__")
 
 
 def _reader(module: str) -> Any:
@@ -230,6 +240,6 @@ def _open_array_file(
             zipped = file.read(2) == b"PK" or path.suffix == ".npz"
         if zipped:
             return ZippedArray(path, options.key, pattern, options.limit)
-        return ArraySource(open_npy(path), pattern, path.name, options.limit)
+        return ArrayFile(path, pattern, options.limit)
     except PatternError as error:
         raise PatternError(f"{path.name}: {error}") from None
