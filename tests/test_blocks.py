@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ import block_files
 import zeromean as zm
 from zeromean.errors import PatternError, SkippedWarning, SourceError, ZeromeanWarning
 from zeromean.pattern import Pattern
-from zeromean.sources import cutting
+from zeromean.sources import arrays, cutting
 from zeromean.sources.arrays import ArraySource
 from zeromean.sources.block_sources import Blocks, FileBlocks
 from zeromean.sources.blocks import Unreadable, Values, picked, slices
 from zeromean.sources.contents import Found, labeled_paths, one_of, what_it_holds
 from zeromean.sources.cutting import Layout, cut, free_axes, some
 from zeromean.sources.decode import DecodeError
+from zeromean.sources.opening import Options, open_source
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10-train-5k"
 TRUTH = CIFAR.parent / "truth.json"
@@ -695,3 +697,49 @@ def test_warnings_of_skipped_blocks_name_the_first(tmp_path):
     with pytest.raises(SourceError, match=r"x.h5:/x\[1048576:2097152\]: cannot be read"):
         zm.measure(path, strict=True)
     assert issubclass(SkippedWarning, ZeromeanWarning)
+
+
+# ---------------------------------------------------------------- .npy files
+
+
+@pytest.mark.parametrize("order", "CF")
+def test_a_ledger_knows_the_stretches_of_an_npy_file(tmp_path, monkeypatch, order):
+    """What was measured of a huge file before a run was stopped is not measured again."""
+    monkeypatch.setattr(arrays, "_ENTRY_BYTES", 1000)
+    array = np.random.default_rng(8).normal(size=(90, 7))
+    np.save(tmp_path / "x.npy", np.asarray(array, order=order))
+    expected = zm.measure(array)
+    (opened,) = open_source(tmp_path / "x.npy", None, Options())
+    names = [entry.name for entry in opened.entries()]
+    assert names[:2] == ["x.npy[0:17]", "x.npy[17:34]"]
+    assert names[-1] == "x.npy[85:90]"
+    status = (tmp_path / "x.npy").stat()
+    stamps = [entry.stamp for entry in opened.entries()]
+    assert stamps[1] == (status.st_size, status.st_mtime_ns, status.st_ctime_ns, 17)
+    items = [item for shard in opened.shards_of([2, 0]) for item in shard.items()]
+    assert [item.name for item in items] == [names[2], names[0]]
+    assert (items[0].array == array[34:51]).all()
+    assert items[0].stamp == stamps[2]
+    time.sleep(0.05)  # what was changed a moment ago is not trusted
+    real, read = arrays.ArrayFile.shards_of, []
+
+    def noted(self, chosen):
+        read.append(list(chosen))
+        return real(self, chosen)
+
+    monkeypatch.setattr(arrays.ArrayFile, "shards_of", noted)
+    for _ in range(2):
+        assert zm.measure(tmp_path / "x.npy", ledger=tmp_path / "l") == expected
+    assert read == [[0, 1, 2, 3, 4, 5], []]
+    groups = zm.measure(tmp_path / "x.npy", "(n t) d -> t", t=6)
+    assert groups == zm.measure(array, "(n t) d -> t", t=6)
+
+
+def test_small_and_empty_npy_files_are_one_entry(tmp_path):
+    for array in (np.arange(12.0).reshape(4, 3), np.zeros((0, 3))):
+        np.save(tmp_path / "x.npy", array)
+        (opened,) = open_source(tmp_path / "x.npy", None, Options())
+        assert [entry.name for entry in opened.entries()] == ["x.npy"]
+        (shard,) = opened.shards_of([0])
+        assert shard.n_items == len(array)
+        assert zm.measure(tmp_path / "x.npy") == zm.measure(array)

@@ -20,7 +20,8 @@ from numpy.lib import format as npy
 
 from zeromean.errors import PatternError, SourceError, ZeromeanWarning
 from zeromean.pattern import NAMED, Pattern
-from zeromean.sources import Item, Source
+from zeromean.sources import Entry, Item, ListedSource, Source
+from zeromean.sources.access import stamp_of
 
 _Array = npt.NDArray[Any]
 _SHARD_BYTES = 32 << 20
@@ -32,6 +33,7 @@ _DAMAGE = (
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _SHARD_ITEMS = 64
+_ENTRY_BYTES = 8 << 20  # of a stretch of a file that a ledger knows, the same on every machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,46 @@ class ArraySource(Source):
         for begin in range(0, max(len(self.array), 1), step):
             part = self.array[begin : begin + step]
             yield ItemShard((Item(part, self.name, n_bytes=part.nbytes, batched=True),))
+
+
+class ArrayFile(ArraySource, ListedSource):
+    """A `.npy` file; stretches of its first axis are the entries that a ledger knows.
+
+    Parameters
+    ----------
+    path : Path
+    pattern, limit
+        As for `ArraySource`.
+    """
+
+    def __init__(self, path: Path, pattern: Pattern | None, limit: int | None = None) -> None:
+        array = open_npy(path)
+        self._stamp = stamp_of(path.stat())
+        super().__init__(array, pattern, path.name, limit)
+
+    @property
+    def _begins(self) -> range:
+        """Where the stretches begin."""
+        row = max(1, self.array.nbytes // max(1, len(self.array)))
+        step = max(1, _ENTRY_BYTES // row // self._unit) * self._unit
+        return range(0, max(1, len(self.array)), step)
+
+    def _entry(self, i: int) -> tuple[int, int, Entry]:
+        begins = self._begins
+        begin, end = begins[i], min(begins[i] + begins.step, len(self.array))
+        name = self.name if len(begins) == 1 else f"{self.name}[{begin}:{end}]"
+        return begin, end, Entry(name, (*self._stamp, begin))
+
+    def entries(self) -> Iterator[Entry]:
+        """Every stretch, with the stamp of the file."""
+        return (self._entry(i)[2] for i in range(len(self._begins)))
+
+    def shards_of(self, chosen: Sequence[int]) -> Iterator[ItemShard]:
+        """Views of some of them, one by one."""
+        for i in chosen:
+            begin, end, (name, stamp) = self._entry(i)
+            part = self.array[begin:end]
+            yield ItemShard((Item(part, name, n_bytes=part.nbytes, batched=True, stamp=stamp),))
 
 
 def spread(length: int, limit: int) -> list[int]:

@@ -74,7 +74,7 @@ class Blocks(Source):
         if hasattr(held[0], "columns"):
             self.pattern, self._axes = Pattern.parse(NAMED["feature"]), _ALL_SAMPLES
             self.feature_names = held[0].columns
-            self._arrays = [_ordered(array, self.feature_names) for array in held]
+            self._arrays = [_like(array, held[0]) for array in held]
             return
         self.pattern = self._axes = _pattern_of(held[0]) if pattern is None else pattern
         self._arrays = [_led(array, self.pattern) for array in held]
@@ -281,13 +281,14 @@ class _LedReading:
         return tuple(self.reading.stamp())
 
 
-def _ordered(array: Any, names: tuple[str, ...]) -> Any:
+def _like(array: Any, first: Any) -> Any:
     """A table of variables with the columns of the first one."""
     if not hasattr(array, "columns"):
+        names = ", ".join(first.columns)
         raise PatternError(
-            f"{array.name} is one variable, and the first file holds {', '.join(names)}; name one"
+            f"{array.name} is one variable, and {first.name} holds {names}; name one"
         )
-    return array.ordered(names)
+    return array.like(first)
 
 
 def _led(array: Any, pattern: Pattern) -> Any:

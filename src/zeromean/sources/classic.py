@@ -50,25 +50,29 @@ class Variable:
     def end(self) -> int:
         """Where its data ends."""
         if 0 in self.shape:
-            return self.begin
+            return 0
         if not self.record:
             return self.begin + math.prod(self.shape) * self.dtype.itemsize
         own = math.prod(self.shape[1:]) * self.dtype.itemsize
         return self.begin + (self.shape[0] - 1) * self.record + own
 
-    def mapped(self, path: str) -> np.ndarray[Any, Any]:
-        """The whole of it as a memory map; nothing is read yet.
+    def check(self, path: str) -> None:
+        """Refuse a file that ends before it does.
 
         Raises
         ------
         SourceError
-            When the file ends before it does.
+            With both places.
         """
         size = os.path.getsize(path)
         if self.end > size:
             raise SourceError(
                 f"is cut off: {self.name} ends at byte {self.end:,}, the file at {size:,}"
             )
+
+    def mapped(self, path: str) -> np.ndarray[Any, Any]:
+        """The whole of it as a memory map; nothing is read yet."""
+        self.check(path)
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
         data = np.memmap(path, np.uint8, "r")

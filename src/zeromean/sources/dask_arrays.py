@@ -84,8 +84,13 @@ class DaskArray:
         self.layout = Layout(array.shape, array.dtype, array.chunks)
 
     @cached_property
-    def _optimized(self) -> tuple[Any, dict[Any, Any]]:
-        """The array with its tasks brought together, and all its tasks: once for all blocks."""
+    def _optimized(self) -> tuple[Any, dict[Any, Any] | None]:
+        """The array with its tasks brought together, and all its tasks: once for all blocks.
+
+        None for what the scheduler of a cluster must compute.
+        """
+        if _is_on_cluster(self._array):
+            return self._array, None
         (array,) = _dask().optimize(self._array)
         return array, dict(array.__dask_graph__())
 
@@ -99,7 +104,9 @@ class DaskArray:
         array, tasks = self._optimized
         return self._computing(array.blocks[i], tasks, None)
 
-    def _computing(self, part: Any, tasks: dict[Any, Any], rows: Any) -> DaskReading:
+    def _computing(self, part: Any, tasks: dict[Any, Any] | None, rows: Any) -> Reading:
+        if tasks is None:
+            return ClusterReading(part, rows)
         keys = part.__dask_keys__()
         own = part.__dask_graph__().layers.get(part.name, {})
         needed, _ = _dask().optimization.cull(ChainMap(dict(own), tasks), keys)
@@ -109,6 +116,13 @@ class DaskArray:
     def stamp(self, box: Box) -> tuple[int, ...]:
         """None: what it is computed from is not known."""
         return ()
+
+
+def _is_on_cluster(array: Any) -> bool:
+    """Whether parts of it were computed on a cluster, and lie there."""
+    layers = array.__dask_graph__().layers.values()
+    known = (layer.mapping.values() for layer in layers if hasattr(layer, "mapping"))
+    return any(type(task).__module__.startswith("distributed.") for held in known for task in held)
 
 
 @dataclass(frozen=True)
@@ -136,11 +150,8 @@ class DaskReading:
 
     def __call__(self) -> Values:
         """Compute it here, one task after the other, so that memory stays small."""
-        held = self.finalize(_settled(_dask().get(self.tasks, self.keys)), *self.more)
-        if isinstance(held, np.ma.MaskedArray):
-            mask = np.ma.getmaskarray(held) if held.mask is not np.ma.nomask else None
-            return Values(picked(held.data, self.rows), picked(mask, self.rows))
-        return Values(picked(np.asarray(held), self.rows))
+        held = self.finalize(_dask().get(self.tasks, self.keys), *self.more)
+        return _values(held, self.rows)
 
     def stamp(self) -> tuple[int, ...]:
         """None."""
@@ -159,11 +170,35 @@ def _loaded(data: bytes) -> DaskReading:
     return DaskReading(*cloudpickle.loads(data))
 
 
-def _settled(results: Any) -> Any:
-    """What lies on a cluster is fetched."""
-    if isinstance(results, list | tuple):
-        return type(results)(map(_settled, results))
-    return results.result() if hasattr(results, "result") else results
+@dataclass(frozen=True)
+class ClusterReading:
+    """Computes a part of an array on the cluster where parts of it lie, and fetches it.
+
+    Attributes
+    ----------
+    part : dask.array.Array
+    rows : tuple of int or None
+    """
+
+    part: Any
+    rows: tuple[int, ...] | None
+
+    def __call__(self) -> Values:
+        """Let it be computed."""
+        return _values(self.part.compute(), self.rows)
+
+    def stamp(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+
+def _values(held: Any, rows: tuple[int, ...] | None) -> Values:
+    """What was computed; of a masked array, where there is no data."""
+    if not isinstance(held, np.ma.MaskedArray):
+        return Values(picked(np.asarray(held), rows))
+    if held.mask is np.ma.nomask:
+        return Values(picked(held.data, rows))
+    return Values(picked(held.data, rows), picked(np.ma.getmaskarray(held), rows))
 
 
 class UnknownLengths(Source):

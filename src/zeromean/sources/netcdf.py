@@ -102,7 +102,15 @@ def _wanted(held: Sequence[Held], label: str, key: str, as_table: bool) -> Any:
 
 
 def _decoded(held: Held) -> Any:
-    """A variable as xarray gives it."""
+    """A variable as xarray gives it.
+
+    Raises
+    ------
+    SourceError
+        When a netCDF 3 file ends before it does.
+    """
+    if isinstance(held.array, MappedVariable):
+        held.array.variable.check(held.array.path)
     decoding = decoding_of(held.array.layout.dtype, held.attributes)
     return held.array if decoding is None else Decoded(held.array, decoding)
 

@@ -43,21 +43,28 @@ class Together:
         """Their names."""
         return tuple(name for name, _ in self.variables)
 
-    def ordered(self, names: Sequence[str]) -> Together:
-        """The same with the columns in the order of these names.
+    def like(self, first: Together) -> Together:
+        """The same with the columns in the order of another table.
 
         Raises
         ------
         PatternError
-            When there are others.
+            When that has other columns, or dtypes.
         """
         held = dict(self.variables)
-        if set(held) != set(names):
+        if set(held) != set(first.columns):
             raise PatternError(
-                f"{self.name} holds {', '.join(held)}, and the first file {', '.join(names)}; name "
-                "one variable, or give files with the same ones"
+                f"{self.name} holds {', '.join(held)}, and {first.name} "
+                f"{', '.join(first.columns)}; name one variable, or give files with the same ones"
             )
-        return Together(self.name, tuple((name, held[name]) for name in names))
+        for name, other in first.variables:
+            own, known = (array.layout.dtype.name for array in (held[name], other))
+            if own != known:
+                raise PatternError(
+                    f"{self.name}: {name} is {own}, but {known} in {first.name}; convert it, or "
+                    "measure the files apart"
+                )
+        return Together(self.name, tuple((name, held[name]) for name in first.columns))
 
     @property
     def layout(self) -> Layout:
