@@ -179,9 +179,10 @@ class ArrayReading:
         array = stacked(value)
         if array is None:
             return Item(None, name, "an array with missing numbers, or of rows of unequal lengths")
-        if len(self.pattern.axes) == array.ndim and ("...",) not in self.pattern.axes:
-            return Item(array, name, n_bytes=array.nbytes, batched=True, group=_each(group))
-        return Item(array[0], name, n_bytes=array.nbytes, batched=False, group=group)
+        n_bytes, axes = array.nbytes, self.pattern.axes
+        if len(axes) == array.ndim - 1 and ("...",) not in axes:  # its first axis is one inside
+            return Item(array[0], name, n_bytes=n_bytes, batched=True, group=group, n_items=1)
+        return Item(array, name, n_bytes=n_bytes, batched=True, group=_each(group))
 
 
 def _each(group: Any) -> Any:

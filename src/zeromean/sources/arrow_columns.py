@@ -12,7 +12,7 @@ from typing import Any
 from zeromean.errors import PatternError
 from zeromean.pattern import Pattern
 from zeromean.sources import sniff
-from zeromean.sources.arrow import ArrowTable
+from zeromean.sources.arrow import ArrowTable, Field
 from zeromean.sources.columns import few
 from zeromean.sources.frames import index_of
 
@@ -228,6 +228,19 @@ def class_named(value: Any, names: Sequence[str]) -> Any:
     return names[value] if numbered else value
 
 
+def fields_of(schema: Any) -> list[Field]:
+    """All columns, with the dtypes of those that hold numbers, each a feature.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    """
+    import pyarrow
+
+    empty = pyarrow.RecordBatchReader.from_batches(schema, [])
+    return ArrowTable(empty, index=index_of(schema)).fields
+
+
 def array_columns(schema: Any) -> list[str]:
     """The columns whose values are arrays of numbers.
 
@@ -332,8 +345,7 @@ def default_column(schema: Any, pattern: Pattern | None, given: str) -> tuple[st
         When there are several, and when the pattern is one of arrays.
     """
     arrays = array_columns(schema)
-    fields = ArrowTable(schema.empty_table(), index=index_of(schema)).fields
-    if arrays and not any(field.dtype for field in fields):
+    if arrays and not any(field.dtype for field in fields_of(schema)):
         return (only(arrays, "arrays", given),)
     if arrays and pattern is not None and len(pattern.axes) > 2:
         raise PatternError(

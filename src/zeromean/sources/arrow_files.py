@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 from zeromean.errors import SourceError
@@ -131,6 +132,7 @@ def opened_rows(file: DataFile) -> Iterator[ParquetRows | ArrowRows]:
             head = held.file.read(_MAGIC)
             held.file.seek(0)
             rows = _kind_of(head, file)(held)
+            _read_names(rows.schema)
         yield rows
 
 
@@ -143,6 +145,15 @@ def _kind_of(head: bytes, file: DataFile) -> type[ParquetRows | ArrowRows]:
     arrow = head.startswith((b"ARROW1", b"\xff\xff\xff\xff"))
     parquet = head.startswith(b"PAR1") or (file.format == "parquet" and not arrow)
     return ParquetRows if parquet else ArrowRows
+
+
+def _read_names(fields: Any) -> None:
+    """Look at all names: those that are no text fail here, where it is told."""
+    from pyarrow import types
+
+    for _, kind in [(field.name, field.type) for field in fields]:
+        if types.is_struct(kind):
+            _read_names(kind.field(i) for i in range(kind.num_fields))
 
 
 def _require_pyarrow(called: str) -> None:
@@ -269,6 +280,10 @@ class ParquetRows(_Rows):
         )
         self.schema, known = self._file.schema_arrow, self._file.metadata
         groups = [known.row_group(i) for i in range(known.num_row_groups)]
+        if known.num_rows != sum(map(_counted, groups, repeat(known.schema))):
+            raise DecodeError(
+                "is a damaged Parquet file: its numbers of rows contradict each other"
+            )
         self.rows = array("q", (group.num_rows for group in groups))
         self.sizes = array("q", (group.total_byte_size for group in groups))
         full = next((g for g in groups if g.num_rows and g.num_columns), None)
@@ -278,6 +293,15 @@ class ParquetRows(_Rows):
         yield from self._file.iter_batches(
             batch_size=n_rows, row_groups=[group], columns=list(columns), use_threads=False
         )
+
+
+def _counted(group: Any, schema: Any) -> int:
+    """How many rows a row group has; -1 where a column without lists has another number."""
+    for i in range(group.num_columns):
+        if schema.column(i).max_repetition_level == 0:
+            rows: int = group.num_rows
+            return rows if group.column(i).num_values == rows else -1
+    return int(group.num_rows)
 
 
 def _has_checksum(held: HeldFile, column: Any) -> bool:
@@ -334,6 +358,7 @@ class ArrowRows(_Rows):
         import pyarrow
 
         if self._memory is None:
+            self._held.file.seek(0)
             return pyarrow.PythonFile(self._held.file, mode="r")
         return pyarrow.BufferReader(pyarrow.py_buffer(self._memory))
 

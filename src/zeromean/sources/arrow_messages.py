@@ -17,7 +17,7 @@ _CONTINUATION = 0xFFFFFFFF
 _LARGEST_HEADER = 256 << 20
 _DICTIONARY, _RECORDS = 2, 3  # of the union MessageHeader
 _TYPE, _HEADER, _BODY = 1, 2, 3  # places of the fields of a Message
-_LENGTH = 0  # of a RecordBatch
+_LENGTH, _NODES = 0, 1  # of a RecordBatch
 
 
 class Message(NamedTuple):
@@ -87,12 +87,24 @@ def _parsed(header: bytes) -> tuple[int, int, int]:
         rows = 0
         if kind == _RECORDS:
             place = _place(header, message, _HEADER)
-            rows = _field(header, place + _number(header, place, "<I"), _LENGTH, "<q")
+            rows = _rows(header, place + _number(header, place, "<I"))
     except struct.error:
         raise DecodeError("is no Arrow file, or a damaged one") from None
     if size < 0 or rows < 0:
         raise DecodeError("is a damaged Arrow file")
     return kind, size, rows
+
+
+def _rows(header: bytes, batch: int) -> int:
+    """How many rows a record batch has: it and its first column must say the same."""
+    rows = _field(header, batch, _LENGTH, "<q")
+    place = _place(header, batch, _NODES)
+    nodes = place + _number(header, place, "<I") if place else 0
+    if rows and not (nodes and _number(header, nodes, "<I")):
+        raise DecodeError("is a damaged Arrow file")
+    if nodes and _number(header, nodes, "<I") and _number(header, nodes + 4, "<q") != rows:
+        raise DecodeError("is a damaged Arrow file")
+    return rows
 
 
 def _place(data: bytes, table: int, field: int) -> int:

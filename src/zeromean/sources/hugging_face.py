@@ -15,7 +15,6 @@ from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import NAMED, Pattern
 from zeromean.sources import Source
 from zeromean.sources.arrays import ItemShard, ItemSource, is_picture, likely_pattern, spread
-from zeromean.sources.arrow import ArrowTable
 from zeromean.sources.arrow_arrays import ArrayReading
 from zeromean.sources.arrow_columns import (
     PictureColumn,
@@ -24,6 +23,7 @@ from zeromean.sources.arrow_columns import (
     class_named,
     class_names,
     default_column,
+    fields_of,
     is_nested,
     only,
     picture_columns,
@@ -366,7 +366,7 @@ class DatasetTable(FrameSource):
     @property
     def left_out(self) -> list[str]:
         """The columns that hold no numbers, and those that were not read."""
-        fields = ArrowTable(self._schema.empty_table()).fields
+        fields = fields_of(self._schema)
         measured = {*self._names, self._by}
         held = [replace(f, dtype="") for f in fields if f.name not in measured]
         return left_out(held)

@@ -83,7 +83,7 @@ _MAGIC = (
     (rb"(.{512}|.{1024})?\x89HDF\r\n\x1a\n", "hdf5"),  # MATLAB puts a text of its own in front
     (rb"CDF[\x01\x02\x05]", "netcdf"),
     (rb"PAR1", "parquet"),
-    (rb"ARROW1|FEA1", "arrow"),
+    (rb"ARROW1|FEA1|\xff\xff\xff\xff..[\0-\x0f]\0[\x08-\x20]\0\0\0", "arrow"),  # the last: a stream
     (rb"RIFF....WAVE|RF64....WAVE|fLaC", "audio"),
     (rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x08]", "idx"),
     (rb".{128}DICM", "dicom"),

@@ -14,7 +14,7 @@ from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import NAMED, Pattern
 from zeromean.sources import Item, Source
 from zeromean.sources.arrow import ArrowTable, Field
-from zeromean.sources.arrow_columns import class_named, class_names
+from zeromean.sources.arrow_columns import class_named, class_names, fields_of
 from zeromean.sources.arrow_files import DataFile, Outline, named, noted, opened_rows, outline, runs
 from zeromean.sources.columns import ColumnBatch
 from zeromean.sources.delimited import CsvFiles, Widened
@@ -22,7 +22,6 @@ from zeromean.sources.frames import (
     arrow_labels,
     check_fields,
     filled,
-    index_of,
     is_columnwise,
     left_out,
     shards_of,
@@ -301,7 +300,7 @@ def _outline(file: DataFile) -> Outline:
 
 
 def _fields_of(schema: Any, only: str) -> list[Field]:
-    fields = ArrowTable(schema.empty_table(), index=index_of(schema)).fields
+    fields = fields_of(schema)
     return [f if f.name == only or not only else Field(f.name, "", f.type) for f in fields]
 
 
