@@ -34,6 +34,7 @@ _NEEDS = {
         "docs/torch.md",
         *(_HOWTO + p for p in ("fold.md", "ship-pictures.md", "ship-pytorch.md", "ship-tables.md")),
     ],
+    **{name: ["docs/sources/arrays.md"] for name in "dask h5netcdf h5py xarray zarr".split()},
     "nibabel": ["docs/sources/medical.md"],
     "pydicom": ["docs/sources/medical.md"],
     "soundfile": ["docs/sources/recordings.md"],
