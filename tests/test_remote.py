@@ -523,6 +523,19 @@ def test_each_picture_is_one_request_and_several_are_under_way(far):
     assert Far.most > 8
 
 
+def test_shards_of_a_list_are_not_asked_what_they_are(far, monkeypatch):
+    """Hundreds of archives would else cost hundreds of requests before the first is read."""
+    from zeromean.sources import opening
+
+    seen = []
+    monkeypatch.setattr(opening, "recognized", lambda path: seen.append(path) or "images")
+    names = ["far://d/0.tar", "far://d/1.png", "far://d/2.tif", "far://d/3.parquet?x=1"]
+    assert [opening._promised(name) for name in names] == ["tar", "images", "", "parquet"]
+    with pytest.raises(SourceError):
+        zm.measure("far://d/{00..20}.tar")
+    assert seen == []
+
+
 def test_no_more_is_fetched_ahead_than_a_few_megabytes(far, monkeypatch):
     monkeypatch.setattr(remote_read, "_WHOLE", 1000)
     Far.reset({f"d/{i}.png": bytes(400) for i in range(8)} | {"d/8.png": bytes(5000)})
@@ -602,9 +615,7 @@ def test_the_format_is_told_by_content(memory):
         memory.pipe_file("/" + name, data)
         url = "memory://" + (name.partition("/")[0])
         assert recognized(url) == expected, name
-    with pytest.raises(
-        SourceError, match=r"memory://d\.npy: copy it to a disk; NumPy"
-    ):
+    with pytest.raises(SourceError, match=r"memory://d\.npy: copy it to a disk; NumPy"):
         zm.measure("memory://d.npy")
 
 

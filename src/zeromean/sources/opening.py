@@ -16,7 +16,7 @@ import numpy as np
 from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import Pattern
 from zeromean.sources import Source
-from zeromean.sources.access import address_of, is_remote, shown
+from zeromean.sources.access import is_remote, shown
 from zeromean.sources.arrays import (
     ArrayFile,
     ArraySource,
@@ -176,9 +176,11 @@ def _open_paths(paths: list[Any], pattern: Pattern | None, options: Options) -> 
 
 
 def _promised(path: str) -> str:
-    """Pictures of a list, which may name millions, are not opened twice to see what they are."""
-    name = address_of(path).path if is_remote(path) else path
-    pictured = name.lower().endswith(FORMATS["images"].suffixes)
+    """What is not opened to see what it is: pictures of a list, and what a store would be asked."""
+    if is_remote(path):
+        name = suffix_format(path)
+        return "" if name == "tiff" else name  # a picture or a raster
+    pictured = path.lower().endswith(FORMATS["images"].suffixes)
     return "images" if pictured and not os.path.isdir(path) else ""
 
 

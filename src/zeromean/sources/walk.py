@@ -194,12 +194,14 @@ def walk(
     folders: list[int] = []
     named: list[int] = []
     keys: list[int] = []
-    faults: dict[int, Exception | str] = {}
+    faults: dict[int, str] = {}
+    first_fault: Exception | str = ""
     for i, path in enumerate(paths):
         try:
             status = os.stat(path)
         except (OSError, ValueError) as error:
-            faults[i] = error
+            faults[i] = _short_reason(path, error)
+            first_fault = first_fault or error
             continue
         if stat.S_ISDIR(status.st_mode):
             folders.append(i)
@@ -208,9 +210,9 @@ def walk(
             keys.append(_key(status))
         else:
             faults[i] = what_it_is(status.st_mode)
+            first_fault = first_fault or faults[i]
     if faults and not named:
-        i = next(iter(faults))
-        raise SourceError(_why_not(paths[i], faults[i]))
+        raise SourceError(_why_not(paths[next(iter(faults))], first_fault))
     if folders and len(paths) > 1:
         labels = labels_of(paths) if labels is None else labels
     seen: set[int] = set()
@@ -221,7 +223,7 @@ def walk(
             raise SourceError(nothing_found(root, extensions))
     if named:
         listed = _listed(paths, named, faults, labels)
-        _take_files(listed, keys, faults, extensions, seen)
+        _take_files(listed, keys, extensions, seen)
         roots.append(listed)
     return roots
 
@@ -229,14 +231,13 @@ def walk(
 def _listed(
     paths: Sequence[str],
     named: list[int],
-    faults: dict[int, Exception | str],
+    faults: dict[int, str],
     labels: Sequence[str] | None,
 ) -> Listed:
     """The files that were named, with what they are called."""
     everything = sorted([*named, *faults]) if faults else named
     listed = Listed("", "", [paths[i] for i in everything])
-    for i, fault in faults.items():
-        listed.refused[paths[i]] = _short_reason(paths[i], fault)
+    listed.refused = {paths[i]: reason for i, reason in faults.items()}
     if labels is not None:
         listed.names = {paths[i]: labels[i] for i in everything}
         return listed
@@ -249,7 +250,6 @@ def _listed(
 def _take_files(
     listed: Listed,
     keys: list[int],
-    faults: dict[int, Exception | str],
     extensions: frozenset[str],
     seen: set[int],
 ) -> None:
@@ -277,10 +277,8 @@ def _take_files(
         listed.repeated = again[0] + (f" and {len(again) - 1:,} more" if len(again) > 1 else "")
 
 
-def _short_reason(path: str, fault: Exception | str) -> str:
+def _short_reason(path: str, fault: Exception) -> str:
     """Why a file that was named among others is not read."""
-    if isinstance(fault, str):
-        return fault
     if isinstance(fault, FileNotFoundError | NotADirectoryError):
         return "a broken link" if os.path.islink(path) else "no such file"
     return why_unreadable(fault) if isinstance(fault, OSError) else f"no path: {fault}"
