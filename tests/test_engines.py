@@ -23,7 +23,7 @@ from PIL import Image
 import zeromean as zm
 from zeromean import engines
 from zeromean.accumulation import Plan
-from zeromean.engines import pools
+from zeromean.engines import opened, pools
 from zeromean.errors import SkippedWarning, SourceError
 from zeromean.pattern import Pattern
 
@@ -455,6 +455,20 @@ def test_control_c_while_processes_start(folder, tmp_path):
         assert child.returncode == 130
         assert "stopped: " in errors
         assert wait_until(lambda: not group_of(child.pid), 5), group_of(child.pid)
+
+
+def test_workers_leave_control_c_to_their_parent():
+    """Else each would write a traceback of its own."""
+    with opened(pools.Processes(1)) as engine:
+        assert engine.executor.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+
+
+def test_workers_start_with_the_compiler_loaded():
+    """It is loaded once, by the server that they are forked from."""
+    with opened(pools.Processes(1)) as engine:
+        if engine.executor._mp_context.get_start_method() == "forkserver":
+            loaded = engine.executor.submit(eval, "'numba' in __import__('sys').modules")
+            assert loaded.result()
 
 
 @needs_proc

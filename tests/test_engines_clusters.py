@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -424,3 +426,78 @@ def test_an_error_on_mpi_is_a_sentence_and_an_exit_code(folder):
     assert result.returncode != 0
     assert "keeps" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+# ---------------------------------------------------------------- Ray
+
+
+def adapter():
+    """The class that the documentation shows."""
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (text,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import ray" in b]
+    return text
+
+
+RAY = """
+if __name__ == "__main__":
+    import os, sys
+    os.environ["DRIVER"] = str(os.getpid())
+    import zeromean as zm, cluster_by
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    here = zm.measure(sys.argv[1])
+    assert zm.measure(sys.argv[1], executor=RayExecutor()).to_json() == here.to_json()
+    groups = zm.measure(sys.argv[1], by="class")
+    assert zm.measure(sys.argv[1], by="class", executor=RayExecutor()) == groups
+    by = cluster_by.once
+    assert zm.measure(sys.argv[1], by=by, executor=RayExecutor()).total == here
+    assert os.path.exists(os.environ["ONCE"])
+    x = [pixels for pixels in __import__("numpy").full((640, 4, 5, 3), 9, "uint8")]
+    assert zm.measure(x, executor=RayExecutor()) == zm.measure(x)
+    found = zm.measure(sys.argv[1], by=cluster_by.always, executor=RayExecutor(max_retries=0))
+    print(found.total.provenance.skipped, found.total.provenance.items)
+"""
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed")
+def test_ray_by_the_adapter_of_the_documentation(place, folder, by, tmp_path):
+    """The same bytes, with a worker killed midway, and without a file that always kills."""
+    program = tmp_path / "program.py"
+    program.write_text(adapter() + RAY)
+    result = subprocess.run(
+        [sys.executable, program, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])},
+    )
+    assert result.returncode == 0, result.stderr
+    reason = "killed the worker that read it, twice"
+    assert f"(('class0/200.png', '{reason}'),) 399" in result.stdout
+
+
+def test_the_adapter_for_ray_is_an_executor():
+    """What can be said of it without Ray: `submit` gives the future of a task."""
+    made = []
+
+    class Task:
+        def __init__(self, function):
+            made.append(function)
+            self.function = function
+
+        def options(self, **options):
+            return self
+
+        def remote(self, *arguments):
+            future = Future()
+            future.set_result(self.function(*arguments))
+            return SimpleNamespace(future=lambda: future)
+
+    ray = SimpleNamespace(remote=Task, cluster_resources=lambda: {"CPU": 3.0})
+    names = {}
+    exec(adapter().replace("import ray\n", ""), {"ray": ray}, names)
+    x = np.arange(3_000_000.0).reshape(-1, 1)
+    executor = names["RayExecutor"]()
+    assert zm.measure(x, "n d -> d", executor=executor) == zm.measure(x, "n d -> d")
+    assert len(made) == 1
+    assert executor.max_workers == 3

@@ -221,8 +221,8 @@ def _given(executor: Any) -> Engine:
         from zeromean.engines import pools
 
         return pools.Given(executor)
-    workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
-    return Foreign(executor, workers)
+    told = [getattr(executor, name, None) for name in ("max_workers", "_max_workers")]
+    return Foreign(executor, next((n for n in told if isinstance(n, int)), cores()))
 
 
 # ---------------------------------------------------------------- threads
