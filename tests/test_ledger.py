@@ -798,3 +798,19 @@ def test_merge_subtract_and_update(data, tmp_path):
     norm = tmp_path / "norm.json"
     zm.zero_mean(both).save(norm)
     assert "holds a Normalizer, but a profile is needed" in run("merge", a, norm).output
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_members_of_an_archive_that_grew(data, tmp_path, decoded, kind):
+    """The archive is another file now; members whose content is known are not decoded again."""
+    archive, ledger = tmp_path / f"x.{kind}", tmp_path / "x.ledger"
+    shutil.make_archive(str(tmp_path / "x"), kind, data)
+    first = zm.measure(archive, ledger=ledger)
+    assert len(decoded) == 70
+    settle(data)
+    put(data, "0/new.png")
+    shutil.make_archive(str(tmp_path / "x"), kind, data)
+    decoded.clear()
+    after = zm.measure(archive, ledger=ledger)
+    assert decoded == ["0/new.png"]
+    assert after == zm.measure(data) != first

@@ -88,7 +88,11 @@ def apply_files(
             f"{source} has no class folders, so nobody knows which group's numbers to take; in "
             "Python: norm(x, by=labels)"
         )
-    assert isinstance(opened, ArraySource | ZippedArray)
+    if not isinstance(opened, ArraySource | ZippedArray):
+        raise SourceError(
+            f"{source} cannot be normalized file by file: apply takes folders of pictures, .npy "
+            "and .npz arrays, and tables; of what else measure reads, normalize arrays in Python"
+        )
     given = opened.path if isinstance(opened, ZippedArray) else Path(source)
     if target.exists() and target.samefile(given):
         raise SourceError(f"{target} is the data itself; choose another output file")

@@ -21,7 +21,6 @@ from zeromean.provenance import Provenance
 from zeromean.sources import Item, ListedSource
 from zeromean.sources.access import HeldFile
 from zeromean.sources.decode import DecodeError
-from zeromean.sources.files import FileShard
 
 _OFTEN = 0.25  # seconds between two transactions, so that a killed run loses no more
 _SHARE = 0.02  # of the time, at most, that they may take
@@ -411,8 +410,8 @@ class _Known:
 def _knowing(shards: Iterator[Any], contents: Mapping[str, bytes]) -> Iterator[Any]:
     """Shards that look whether the content of touched files has changed at all."""
     for shard in shards:
-        if contents and isinstance(shard, FileShard):
-            own = {name: contents[name] for _, name, _ in shard.files if name in contents}
+        if contents and hasattr(shard, "reader"):
+            own = {name: contents[name] for name in shard.names if name in contents}
             yield replace(shard, reader=_Known(shard.reader, own)) if own else shard
         else:
             yield shard

@@ -78,6 +78,16 @@ class MemberShard:
         """How many members it reads."""
         return len(self.rows)
 
+    @property
+    def names(self) -> list[str]:
+        """What its members are called."""
+        return [row.name for row in self.rows]
+
+    @property
+    def paths(self) -> list[str]:
+        """The archives that they are in."""
+        return [place.path for place in self.places]
+
     def items(self) -> Iterator[Item]:
         """Read the members in order; what cannot be read is an item with a reason."""
         return self._items(None)

@@ -80,6 +80,16 @@ class FileShard:
         """How many files it reads."""
         return len(self.files)
 
+    @property
+    def names(self) -> list[str]:
+        """What its files are called."""
+        return [name for _, name, _ in self.files]
+
+    @property
+    def paths(self) -> list[str]:
+        """Where they are."""
+        return [path for path, _, _ in self.files]
+
     def items(self) -> Iterator[Item]:
         """Read the files in order; what cannot be read is an item with a reason."""
         return self._items(None)
