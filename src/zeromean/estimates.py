@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Decimal
 from typing import Any, Self
 
 import numpy as np
@@ -202,8 +202,9 @@ def rounded_up(widths: Any, asked: float, shape: tuple[int, ...]) -> _Floats:
 def _up(value: float) -> float:
     if value == 0:
         return 0.0
-    places = _DIGITS - 1 - math.floor(math.log10(value))
-    return round(math.ceil(value * 10.0**places - 1e-9) / 10.0**places, places)
+    exact = Decimal(value)
+    step = Decimal((0, (1,), exact.adjusted() + 1 - _DIGITS))
+    return float(exact.quantize(step, rounding=ROUND_CEILING))
 
 
 def said_of(details: Mapping[str, float]) -> str:
@@ -257,7 +258,7 @@ def _widths(part: Mapping[str, Any], name: str, shape: tuple[int, ...], asked: f
         values = np.array(entries, np.float64)
     except (ValueError, TypeError):
         raise FormatError(f"field 'estimate.{name}' must hold numbers") from None
-    if values.shape != shape or plain(values) != entries:
+    if values.shape != shape or not np.isfinite(values).all() or values.tolist() != entries:
         raise FormatError(f"field 'estimate.{name}' must hold numbers of shape {list(shape)}")
     if not ((values >= 0) & (values <= asked)).all():
         raise FormatError(f"field 'estimate.{name}' must lie between 0 and {asked!r}")

@@ -204,12 +204,13 @@ def _widened(residuals: Residuals, level: float) -> _Floats:
     """By how much the quantile of a studentized mean is larger than the normal one.
 
     Second-order Cornish-Fisher terms of P(|T| > z) from P. Hall, *The Bootstrap and Edgeworth
-    Expansion*, 1992, §2.6: (z² + 3)/4 is Student's t, γ²(z⁴ + 2z² − 3)/18 is what skewness γ costs.
-    The term of the kurtosis would make it smaller for heavy tails, and is left out.
+    Expansion*, 1992, §2.6, for a variance with n − 1: (z² + 1)/4 is Student's t, and
+    γ²(z⁴ + 2z² − 3)/18 is what skewness γ costs. The term of the kurtosis would make it smaller for
+    heavy tails, and is left out.
     """
     z = _sidak(level, len(residuals.deviation))
     skew = np.square(residuals.skewness)
-    terms = skew * (z**4 + 2 * z**2 - 3) / 18 + (z**2 + 3) / 4
+    terms = skew * (z**4 + 2 * z**2 - 3) / 18 + (z**2 + 1) / 4
     return 1 + terms / residuals.n
 
 
@@ -226,7 +227,11 @@ def _joint_quantile(correlation: _Floats | None, errors: _Floats, level: float) 
     """
     if correlation is None:
         return _independent(errors, level)
-    scores = np.abs(_scores(correlation))
+    unknown = errors > 0  # what has no error needs no room
+    if not unknown.any():
+        return 0.0, lambda _: 0.0
+    scores = np.abs(_scores(correlation[np.ix_(unknown, unknown)]))
+    errors = errors[unknown]
     farthest, largest = (scores * errors).max(axis=1), scores.max(axis=1)
     keep = math.ceil((1 - level) * len(scores))
 
