@@ -117,6 +117,18 @@ def test_blocks_have_the_bits_of_the_whole(tmp_path, monkeypatch, dtype, pattern
 
 
 @pytest.mark.parametrize("packed", [False, True])
+def test_gray_pictures_have_one_channel(tmp_path, packed):
+    """Under a pattern with channels, as gray image files have one; never one picture of many."""
+    array = some((9, 4, 5))
+    data = idx(array)
+    (tmp_path / "x.idx").write_bytes(gzip.compress(data) if packed else data)
+    for pattern in ("n h w c -> c", "n h w c -> h w c", "n h w c ->"):
+        profile = zm.measure(tmp_path / "x.idx", pattern)
+        assert profile == zm.measure(array[..., None], pattern)
+        assert profile.provenance.items == 9
+
+
+@pytest.mark.parametrize("packed", [False, True])
 def test_limit_is_spread_evenly(tmp_path, packed):
     array = some((100, 5, 5))
     path = tmp_path / "x.idx"
@@ -168,7 +180,11 @@ def test_a_folder_gives_its_pictures_and_leaves_labels_out(tmp_path):
     assert profile == zm.measure(images, "n h w ->")
     assert profile.provenance.left_out == {"IDX without pictures": 2}
     assert zm.measure(tmp_path / "train-labels-idx1-ubyte") == zm.measure(labels)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "t10k-images-idx3-ubyte").write_bytes(idx(images))
+    assert zm.measure(tmp_path / "test") == profile  # a folder for that
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "test" / "t10k-images-idx3-ubyte").unlink()
     with pytest.warns(ZeromeanWarning, match="t10k-images-idx3-ubyte is inside the measured fol"):
         both = zm.measure(tmp_path)
     assert both == profile + profile

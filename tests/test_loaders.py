@@ -467,6 +467,27 @@ def test_tensors_with_gradients_strides_and_odd_layouts():
             zm.measure([(odd, 1)], "n d -> d")
 
 
+def test_tensors_elsewhere_are_moved_to_the_processor():
+    """A stand-in for a tensor on a GPU: NumPy cannot look at it there."""
+
+    class Elsewhere:
+        def __init__(self, tensor):
+            self.tensor = tensor
+            self.shape, self.dtype, self.layout = tensor.shape, tensor.dtype, tensor.layout
+
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return self.tensor
+
+        def numpy(self):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    batches = [(Elsewhere(TENSORS[:9]), 0), (Elsewhere(TENSORS[9:]), 0)]
+    assert zm.measure(batches) == zm.measure(PICTURES, FIRST)
+
+
 def test_bfloat16_without_its_package_says_so(monkeypatch):
     real = builtins.__import__
 

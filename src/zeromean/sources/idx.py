@@ -9,7 +9,7 @@ import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -61,18 +61,25 @@ def open_paths(paths: list[str], pattern: Pattern | None, options: Any, name: st
     folders = ", ".join(printable(path) for path in paths if os.path.isdir(path))
     said = leaks_among([array.name for array in arrays], folders) if from_folders else []
     called = title(files, arrays, paths)
+    if pattern is not None and len(pattern.axes) == _PICTURES + 1:
+        arrays = [_with_channel(array) for array in arrays]
     left_out = {"IDX without pictures": without} if without else {}
-    return [
-        LabeledBlocks(
-            held,
-            pattern or _usual(held),
-            called,
-            options.limit,
-            left_out=left_out if held is arrays or held[0] is arrays[0] else {},
-            warnings=said if held[0] is arrays[0] else [],
+    groups = [arrays] if pattern else _by_axes(arrays)
+    sources: list[Source] = []
+    for held in groups:
+        first = not sources  # which tells of the others
+        own = pattern or _usual(held)
+        sources.append(
+            LabeledBlocks(
+                held,
+                own,
+                called,
+                options.limit,
+                left_out=left_out if first else {},
+                warnings=said if first else (),
+            )
         )
-        for held in ([arrays] if pattern else _by_axes(arrays))
-    ]
+    return sources
 
 
 def _pictures(
@@ -90,6 +97,13 @@ def _pictures(
     ):  # nothing but labels, or rows
         return arrays, 0
     return [a for f, a in zip(flat, arrays, strict=True) if not f], sum(flat)
+
+
+def _with_channel(array: Any) -> Any:
+    """Gray pictures under a pattern for those with channels: they have one."""
+    if isinstance(array, Unreadable) or len(array.layout.shape) != _PICTURES:
+        return array
+    return replace(array, layout=Layout((*array.layout.shape, 1), array.layout.dtype))
 
 
 def _by_axes(arrays: list[Any]) -> list[list[Any]]:
@@ -145,7 +159,7 @@ def idx_array(path: str, label: str) -> IdxData:
             over = min(behind - size, _FAR_BEYOND) if packed else behind - size
             said = (f"{label}: {more}{over:,} bytes after the data were left out",)
         layout = Layout(shape, dtype.newbyteorder("="))
-        return IdxData(label, layout, path, dtype, packed, held.stamp, warnings=said)
+        return IdxData(label, layout, path, dtype, packed, offset, held.stamp, warnings=said)
 
 
 def _unpacked(held: HeldFile) -> tuple[IO[bytes], bool]:
@@ -251,6 +265,8 @@ class IdxData:
     stored : dtype
         As in the file, big-endian.
     packed : bool
+    offset : int
+        Of the data in the file.
     listed : tuple of int
         Stamp of the file when it was listed.
     """
@@ -260,6 +276,7 @@ class IdxData:
     path: str
     stored: np.dtype[Any]
     packed: bool
+    offset: int
     listed: tuple[int, ...]
     dims: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -267,8 +284,7 @@ class IdxData:
 
     def reading(self, box: Box, rows: tuple[int, ...] | None) -> IdxReading:
         """What reads a box."""
-        shape = self.layout.shape
-        return IdxReading(self.path, self.name, shape, self.stored, self.packed, box, rows)
+        return IdxReading(self, box, rows)
 
     def stamp(self, box: Box) -> tuple[int, ...]:
         """That of the file."""
@@ -318,65 +334,60 @@ class IdxReading:
 
     Attributes
     ----------
-    path, name : str
-    shape : tuple of int
-    stored : dtype
-    packed : bool
+    data : IdxData
     box, rows
         As for `zeromean.sources.blocks.BlockArray`.
     """
 
-    path: str
-    name: str
-    shape: tuple[int, ...]
-    stored: np.dtype[Any]
-    packed: bool
+    data: IdxData
     box: Box
     rows: tuple[int, ...] | None
 
     def __call__(self) -> Values:
         """Read it."""
-        if self.packed:
+        if self.data.packed:
             array = self._read_packed()
         else:
-            with opened(self.path, self.name) as held:
+            with opened(self.data.path, self.data.name) as held:
                 array = self._read(held.file)
-        return Values(picked(array.astype(self.stored.newbyteorder("="), copy=False), self.rows))
+        return Values(picked(array.astype(self.data.layout.dtype, copy=False), self.rows))
+
+    @property
+    def _row(self) -> int:
+        """Bytes of an entry of the first axis."""
+        return math.prod(self.data.layout.shape[1:]) * self.data.stored.itemsize
 
     def _read_packed(self) -> npt.NDArray[Any]:
         begin, end = self.box[0]
-        row = math.prod(self.shape[1:]) * self.stored.itemsize
-        stream = _continued(self.path, self.name, 4 + 4 * len(self.shape) + begin * row)
+        data = self.data
+        stream = _continued(data.path, data.name, data.offset + begin * self._row)
         try:
             with _in_words():
                 return self._read(stream.file)
         finally:
-            if end == self.shape[0]:
+            if end == data.layout.shape[0]:
                 _HELD.stream = None
 
     def _read(self, stream: IO[bytes]) -> npt.NDArray[Any]:
         (begin, end), *others = self.box
-        row = math.prod(self.shape[1:]) * self.stored.itemsize
-        if all(side == (0, n) for side, n in zip(others, self.shape[1:], strict=True)):
-            return self._stretch(stream, begin * row, (end - begin, *self.shape[1:]))
+        shape = self.data.layout.shape
+        if all(side == (0, n) for side, n in zip(others, shape[1:], strict=True)):
+            return self._stretch(stream, begin * self._row, (end - begin, *shape[1:]))
         (first, last), *rest = others
-        slab = row // self.shape[1]
+        slab = self._row // shape[1]
         wanted = (slice(None), *(slice(*side) for side in rest))
-        return np.stack(
-            [
-                self._stretch(stream, i * row + first * slab, (last - first, *self.shape[2:]))[
-                    wanted
-                ]
-                for i in range(begin, end)
-            ]
-        )
+        parts = []
+        for i in range(begin, end):
+            at = i * self._row + first * slab
+            parts.append(self._stretch(stream, at, (last - first, *shape[2:]))[wanted])
+        return np.stack(parts)
 
     def _stretch(self, stream: IO[bytes], begin: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """What lies together in the file."""
-        stream.seek(4 + 4 * len(self.shape) + begin)
-        data = _exactly(stream, math.prod(shape) * self.stored.itemsize)
-        return np.frombuffer(data, self.stored).reshape(shape)
+        stream.seek(self.data.offset + begin)
+        data = _exactly(stream, math.prod(shape) * self.data.stored.itemsize)
+        return np.frombuffer(data, self.data.stored).reshape(shape)
 
     def stamp(self) -> tuple[int, ...]:
         """What the file is now."""
-        return stamp_at(self.path)
+        return stamp_at(self.data.path)

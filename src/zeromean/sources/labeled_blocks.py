@@ -118,11 +118,15 @@ def leaks_among(names: Sequence[str], folder: str) -> list[str]:
     names : sequence of str
     folder : str
     """
+    leaking = [
+        name for name in names if any(leak in name.rpartition("/")[2].lower() for leak in _LEAKS)
+    ]
+    if len(leaking) == len(names):
+        return []  # the folder is for that
     return [
         f"{name} is inside the measured folder {folder}; "
         "statistics should come from training data only"
-        for name in names
-        if any(leak in name.rpartition("/")[2].lower() for leak in _LEAKS)
+        for name in leaking
     ]
 
 
