@@ -13,6 +13,7 @@ import tarfile
 import threading
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -546,6 +547,17 @@ def test_no_more_is_fetched_ahead_than_a_few_megabytes(far, monkeypatch):
         with ahead.opened(i) as file:
             assert file.data() == bytes(400)
         assert sum(map(len, ahead._data.values())) <= 1000
+
+
+def test_a_part_of_a_shard_knows_the_stamps_of_its_files(far):
+    """Whoever cuts a shard need not know that there are any."""
+    Far.reset({f"d/{i}.png": bytes(i + 1) for i in range(8)})
+    (shard,) = ImageFiles("far://d").shards()
+    assert hash(shard) == hash(pickle.loads(pickle.dumps(shard)))
+    for part in (replace(shard, files=shard.files[3:6]), *list(shard.split())[3:6]):
+        for item in part.items():
+            assert item.stamp[0] == item.n_bytes == int(item.name[0]) + 1
+            assert "changed" not in item.reason
 
 
 def test_a_quick_look_asks_little(far):

@@ -10,9 +10,9 @@ import statistics
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Protocol
@@ -67,13 +67,13 @@ class FileShard:
     files : tuple of (str, str, str)
         Path, name in messages, and why it must not be opened (mostly empty).
     reader : Reader
-    stamps : tuple of tuple of int
-        Of files in remote stores, from their listing; empty for local ones.
+    stamps : dict of str to tuple of int
+        By URL, of files in remote stores, from their listing.
     """
 
     files: tuple[tuple[str, str, str], ...]
     reader: Reader
-    stamps: tuple[tuple[int, ...], ...] = ()
+    stamps: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def n_items(self) -> int:
@@ -100,8 +100,9 @@ class FileShard:
 
     def split(self) -> Iterator[FileShard]:
         """Shards of one file each."""
-        for i, file in enumerate(self.files):
-            yield FileShard((file,), self.reader, self.stamps[i : i + 1])
+        for file in self.files:
+            own = {file[0]: self.stamps[file[0]]} if file[0] in self.stamps else {}
+            yield FileShard((file,), self.reader, own)
 
     def _items(self, memory: Any) -> Iterator[Item]:
         ahead: Any = None
@@ -112,7 +113,7 @@ class FileShard:
         for i, (path, name, reason) in enumerate(self.files):
             if reason:
                 yield Item(None, name, reason)
-            elif ahead is None or not self.stamps[i]:
+            elif path not in self.stamps:
                 yield from self._parts(opened(path, name), name, memory)
             else:
                 yield from self._parts(ahead.opened(i), name, memory)
@@ -291,9 +292,9 @@ class Files(ListedSource):
             yield self._shard(held)
 
     def _shard(self, chosen: Sequence[int]) -> FileShard:
-        stamps = tuple(self._listed(i) for i in chosen)
         files = tuple(map(self._file, chosen))
-        return FileShard(files, self.reader, stamps if any(stamps) else ())
+        listed = zip(files, map(self._listed, chosen), strict=True)
+        return FileShard(files, self.reader, {file[0]: stamp for file, stamp in listed if stamp})
 
     def complete(self, record: Any) -> Any:
         """With what the walk came upon."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -120,12 +120,12 @@ class Ahead:
     ----------
     files : sequence of (str, str, str)
         URL, name, and why it must not be opened.
-    stamps : sequence of tuple of int
-        From a listing; the size is -1 where it is not known.
+    stamps : mapping of str to tuple of int
+        By URL, from a listing; the size is -1 where it is not known.
     """
 
     def __init__(
-        self, files: Sequence[tuple[str, str, str]], stamps: Sequence[tuple[int, ...]]
+        self, files: Sequence[tuple[str, str, str]], stamps: Mapping[str, tuple[int, ...]]
     ) -> None:
         self.files, self.stamps = files, stamps
         self._data: dict[int, Any] = {}
@@ -140,13 +140,14 @@ class Ahead:
             They are asked for in order.
         """
         url, name, _ = self.files[i]
-        if i not in self._data and self.stamps[i][0] <= _WHOLE:
+        stamp = self.stamps[url]
+        if i not in self._data and stamp[0] <= _WHOLE:
             self._fetch(i)
         if i not in self._data:
-            with opened_remote(url, name, self.stamps[i]) as held:
+            with opened_remote(url, name, stamp) as held:
                 yield held
             return
-        with _held(url, name, self._data.pop(i), self.stamps[i]) as held:
+        with _held(url, name, self._data.pop(i), stamp) as held:
             yield held
 
     def _fetch(self, begin: int) -> None:
@@ -159,7 +160,7 @@ class Ahead:
             size += self._weight(i)
             if size > _WHOLE:
                 break
-            if self.files[i][2]:
+            if self.files[i][2] or self.files[i][0] not in self.stamps:
                 continue
             other, path = locate(self.files[i][0])
             if other.fs is store.fs:
@@ -168,5 +169,5 @@ class Ahead:
         self._data = dict(zip(chosen, fetched(store, paths), strict=True))
 
     def _weight(self, i: int) -> int:
-        known = self.stamps[i][0]
+        known = self.stamps.get(self.files[i][0], (0,))[0]
         return _UNKNOWN if known < 0 else known
