@@ -754,6 +754,21 @@ def test_an_estimate_is_marked_wherever_it_is_shown(estimate):
     assert f"{estimate.estimate.mean_half_width[0]:.3g}" in text
 
 
+@pytest.mark.parametrize("kind", ["distribution", "three"])
+def test_figures_say_it(folder, estimate, kind):
+    """Behind the title, or in its place."""
+    from zeromean.drawing import draw
+
+    def written(profile, title):
+        texts = draw(profile, kind, title).findobj(lambda artist: hasattr(artist, "get_text"))
+        return [" ".join(text.get_text().split()) for text in texts]
+
+    said = estimate.estimate.short
+    assert said in written(estimate, "")
+    assert f"train ({said})" in written(estimate, "train")
+    assert "train" in written(zm.measure(folder), "train")
+
+
 def test_exact_profiles_are_not_marked(folder):
     from zeromean.summary import paste_line, profile_text
 

@@ -30,6 +30,8 @@ def draw(profile: Profile, kind: str = "distribution", title: str = "") -> Figur
         raise PatternError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}")
     if not np.any(profile.count):
         raise PatternError("the profile is empty: there is nothing to draw")
+    if profile.estimate is not None:
+        title = f"{title} ({profile.estimate.short})" if title else profile.estimate.short
     if kind == "image" or (kind == "distribution" and is_image(profile)):
         return _image(profile, title)
     counted = isinstance(profile.statistics, Histogram)

@@ -167,7 +167,8 @@ class _Sample:
     def read(self, n: int) -> Seen:
         """Read files up to that many in all, a bounded number at once."""
         while self.n < n:
-            chosen = self.order[self.n : min(n, self.n + self._at_once())]
+            # In the order of the list: archives and files of many pictures are read on and on.
+            chosen = np.sort(self.order[self.n : min(n, self.n + self._at_once())])
             part, rows = self.some(chosen.tolist(), n)
             parts = [part] if self.whole is None else [self.whole, part]
             self.whole = combine(iter(parts), self.plan.pattern)
