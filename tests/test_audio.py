@@ -444,12 +444,14 @@ def test_features_of_different_sample_rates_are_never_mixed(tmp_path):
 def test_what_is_too_short_or_too_slow_for_features_is_skipped(tmp_path):
     (tmp_path / "short.wav").write_bytes(wav(SAMPLES["int16"][:199]))
     (tmp_path / "slow.wav").write_bytes(wav(SAMPLES["int16"], 2000))
+    (tmp_path / "fast.wav").write_bytes(wav(SAMPLES["int16"][:, :1], 2_000_000_000))
     (tmp_path / "whole.wav").write_bytes(WHOLE)
     with pytest.warns(zm.SkippedWarning):
         profile = zm.measure(tmp_path, features="logmel")
     assert dict(profile.provenance.skipped) == {
         "short.wav": "is shorter than one window of 25 ms",
-        "slow.wav": "2000 Hz is too low a sample rate for 80 mel bins",
+        "fast.wav": "2000000000 Hz is no sample rate for 80 mel bins",
+        "slow.wav": "2000 Hz is no sample rate for 80 mel bins",
     }
     assert profile.count[0] == 1 + (3000 - 200) // 80
 

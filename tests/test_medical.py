@@ -594,6 +594,17 @@ def test_nothing_about_the_patient_is_kept_or_said(tmp_path, capfd):
         sound.PatientBirthDate = "no date of S3CR3T"
         save(tmp_path / "good.dcm", sound)
         save(tmp_path / "bad.dcm", dicom(image("uint16"), NumberOfFrames=3))
+    whole = (tmp_path / "good.dcm").read_bytes()
+    damaged = {
+        "class": whole.replace(b"\x08\0\x16\0UI\x1a\0", b"\x08\0\x16\0UI\xd0\0"),
+        "frames": whole.replace(b"\x28\0\x02\0US\x02\0", b"\x28\0\x08\0IS\x40\0"),
+        "name": whole.replace(b"\x10\0\x10\0PN", b"\x28\0\x53\x10DS"),
+        "colors": whole.replace(b"\x10\0\x10\0PN", b"\x28\0\x04\0CS"),
+        "syntax": whole.replace(b"1.2.840.10008.1.2.1\0", b"Doe^Jane.Doe^Jane.0\0"),
+    }
+    for name, data in damaged.items():
+        assert data != whole, name
+        (tmp_path / f"bad {name}.dcm").write_bytes(data)
     with pytest.warns(zm.SkippedWarning) as caught:
         profile = zm.measure(tmp_path)
     profile.save(tmp_path / "profile.json")
@@ -767,6 +778,8 @@ def unsound():
     yield "short", "nii.gz", gzip.compress(whole[:-1]), "is cut short"
     negative = whole[:42] + struct.pack("<h", -5) + whole[44:]
     yield "shape", "nii", negative, "a shape of (-5, 30, 40)"
+    nothing = whole[:42] + struct.pack("<h", 0) + whole[44:]
+    yield "none", "nii", nothing, "holds no data"
     yield "code", "nii", whole[:70] + struct.pack("<h", 77) + whole[72:], "damaged NIfTI header"
     offset = whole[:108] + struct.pack("<f", 16) + whole[112:]
     yield "offset", "nii", offset, "values that begin at byte 16"

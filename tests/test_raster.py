@@ -497,6 +497,28 @@ def test_a_cut_raster_without_compression_is_skipped_with_a_reason(tmp_path):
     check_skipped(tmp_path, "the TIFF file is cut short")
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_that_are_cut_off_or_go_round_are_noticed(big, tmp_path):
+    """tifffile reads a stack up to the page that is missing, and says nothing."""
+    pages = values("uint16", (5, 16, 16))
+    path = tmp_path / "bad.tif"
+    with tifffile.TiffWriter(path, bigtiff=big) as tiff:
+        for page in pages:
+            tiff.write(page, metadata=None, photometric="minisblack")
+    with tifffile.TiffFile(path) as tiff:
+        last = tiff.pages[4].offset
+        first = tiff.pages[0].offset
+        nexts = tiff.pages[3].offset + (8 + 20 * len(tiff.pages[3].tags) if big else
+                                        2 + 12 * len(tiff.pages[3].tags))  # fmt: skip
+    data = path.read_bytes()
+    path.write_bytes(data[:last])
+    check_skipped(tmp_path, "the TIFF file is cut short")
+    width = 8 if big else 4
+    back = first.to_bytes(width, "little")
+    path.write_bytes(data[:nexts] + back + data[nexts + width :])
+    check_skipped(tmp_path, "its pages go round in a circle")
+
+
 def test_a_cut_jpeg_tile_is_noticed(tmp_path):
     """The JPEG decoder itself fills such a tile with gray, and says nothing."""
     pytest.importorskip("imagecodecs")
@@ -571,7 +593,6 @@ def test_rasters_in_a_remote_store_give_the_same(tmp_path):
 # ---------------------------------------------------------------- workers and memory
 
 
-@shared
 def test_rasters_are_the_same_in_threads_and_processes(tmp_path):
     for i in range(6):
         write(tmp_path / f"{i}.tif", values("uint16", (90, 90, 4)), nodata("0"))

@@ -115,7 +115,7 @@ class AudioReader:
             return f"{few}-samples {sound.dtype}"
         features = LogMel(sound.rate)
         if not features.usable:
-            raise DecodeError(f"{sound.rate} Hz is too low a sample rate for 80 mel bins")
+            raise DecodeError(f"{sound.rate} Hz is no sample rate for 80 mel bins")
         if sound.frames is not None and sound.frames < features.length:
             raise DecodeError("is shorter than one window of 25 ms")
         return f"logmel-{sound.rate}-Hz float32"
@@ -244,12 +244,14 @@ class Recording:
         dtype = np.dtype(self.dtype)
         full = _FULL_SCALE.get(self.sound.subtype, 1 << (8 * dtype.itemsize - 1))
         for block in self.blocks():
-            signal = block.astype(np.float64)
-            if dtype == np.uint8:
-                signal -= 128
-            if dtype.kind != "f":
-                signal /= full
-            yield signal[:, 0] if self.channels == 1 else signal.mean(axis=1)
+            with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinities are counted
+                signal = block.astype(np.float64)
+                if dtype == np.uint8:
+                    signal -= 128
+                if dtype.kind != "f":
+                    signal /= full
+                signal = signal[:, 0] if self.channels == 1 else signal.mean(axis=1)
+            yield signal
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from zeromean.sources import Item, Source
 from zeromean.sources.access import HeldFile
 from zeromean.sources.choosing import ChosenFiles, accepts
 from zeromean.sources.decode import DecodeError
-from zeromean.sources.dicom_header import pixel_element, read_header
+from zeromean.sources.dicom_header import known_name, pixel_element, read_header
 from zeromean.sources.modality import Modality, modality_of, padding_of
 from zeromean.sources.parts import counted_once
 from zeromean.sources.strictness import STRICTLY
@@ -152,8 +152,11 @@ def _buffered(file: Any) -> Iterator[Any]:
 
 
 def _damaged(error: Exception) -> str:
+    """What a decoder said of pixels; of a header nothing, since errors quote what is in it."""
     lines = [line.strip() for line in str(error).splitlines()] or [""]
-    return f"damaged DICOM file: {lines[-1][:160] or type(error).__name__}"
+    if lines[0].startswith(("Unable to decode as", "Unable to generate frames")):
+        return f"damaged DICOM file: {lines[-1][:160]}"
+    return f"damaged DICOM file: its header does not fit its pixels ({type(error).__name__})"
 
 
 # ---------------------------------------------------------------- one file
@@ -214,7 +217,7 @@ class _Image:
         """What is done to its values, and what is not."""
         header, notes = self.header, []
         if self.syntax.is_compressed:
-            notes.append(str(self.syntax.name))
+            notes.append(known_name(self.syntax) or "another compression")
         if header.get("BitsStored", header.BitsAllocated) < header.BitsAllocated:
             notes.append(f"{header.BitsStored} of {header.BitsAllocated} bits stored")
         if self.photometric == "MONOCHROME1":
@@ -263,7 +266,7 @@ class _Image:
             return
         decoder = _pixels().get_decoder(self.syntax)
         # Without indices, pydicom 3.0 fails to correct the signs of JPEG 2000.
-        signs = str(self.syntax.name).startswith(("JPEG 2000", "High-Throughput"))
+        signs = known_name(self.syntax).startswith(("JPEG 2000", "High-Throughput"))
         indices = range(self.n_frames) if signs else None
         frames = decoder.iter_array(self.stream, indices=indices, **self.options)
         while True:
@@ -371,12 +374,13 @@ def _check_decoder(syntax: Any, options: dict[str, Any]) -> None:
     try:
         decoder = _pixels().get_decoder(syntax)
     except NotImplementedError:
-        raise DecodeError(f"holds {syntax.name} pixels, which are not read") from None
-    twelve = str(syntax.name).startswith("JPEG Extended") and options.get("bits_stored") != 8
+        name = known_name(syntax) or "unknown"
+        raise DecodeError(f"holds pixels of an encoding that is not read: {name}") from None
+    twelve = known_name(syntax).startswith("JPEG Extended") and options.get("bits_stored") != 8
     if decoder.is_available and not (twelve and decoder.available_plugins == ("pillow",)):
         return
     needs = decoder.missing_dependencies[-1].partition(" requires ")[2].replace("numpy and ", "")
-    raise DecodeError(f"holds {syntax.name} pixels, for which pydicom needs {needs}")
+    raise DecodeError(f"holds {known_name(syntax)} pixels, for which pydicom needs {needs}")
 
 
 def _check_length(header: Any, n_frames: int, length: int, held: int) -> None:

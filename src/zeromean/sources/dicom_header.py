@@ -77,6 +77,17 @@ def read_header(stream: Any, size: int) -> tuple[Any, Any, int, Any]:
     return header, stream, size, syntax
 
 
+def known_name(uid: Any) -> str:
+    """What the standard calls a UID; nothing for what may be any text of a damaged header.
+
+    Parameters
+    ----------
+    uid : pydicom.uid.UID or None
+    """
+    name = getattr(uid, "name", "")
+    return "" if name == str(uid) else str(name)  # pydicom calls an unknown one by itself
+
+
 def _likely_syntax(stream: Any) -> str:
     """The encoding of a file that does not say: by the look of its first element."""
     from pydicom import uid
@@ -116,7 +127,7 @@ def pixel_element(stream: Any, syntax: Any, header: Any) -> tuple[str, str, int]
     head = stream.read(8)
     group, element = struct.unpack_from(f"{order}HH", head) if len(head) == 8 else (0, 0)
     if group != 0x7FE0 or element not in _PIXELS:
-        what = getattr(header.get("SOPClassUID"), "name", "")
+        what = known_name(header.get("SOPClassUID"))
         raise DecodeError(f"holds no pixels{f' ({what})' if what else ''}")
     if head[4:6] not in _FORMATS:  # implicit, whatever the syntax says: lengths are even
         return _PIXELS[element], "", struct.unpack_from(f"{order}I", head, 4)[0]

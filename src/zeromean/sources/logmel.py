@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 N_MELS = 80
 _FLOOR = 1e-10
+_HIGHEST = 1_000_000  # Hz
 _WINDOWS = 2048  # transformed at a time
 _LINEAR = 200.0 / 3  # Hz a mel, below 1 000 Hz
 _BREAK = 15.0  # the mel of 1 000 Hz
@@ -82,8 +83,8 @@ class LogMel:
 
     @property
     def usable(self) -> bool:
-        """Whether every mel bin holds at least one frequency of the transform."""
-        return self.rate >= 1000 and all(len(weights) for _, weights in _filters(self.rate))
+        """Whether it is a sample rate of recordings, with a frequency of its own in every bin."""
+        return 1000 <= self.rate <= _HIGHEST and all(len(w) for _, w in _filters(self.rate))
 
     def blocks(
         self, signal: Iterable[npt.NDArray[np.floating]]

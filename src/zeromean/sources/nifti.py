@@ -283,14 +283,16 @@ def _described(head: bytes, pair: bool) -> _Volume:
     try:
         dtype, shape = header.get_data_dtype(), tuple(map(int, header.get_data_shape()))
         slope, intercept = header.get_slope_inter()
+        offset = int(header.get_data_offset())
     except Exception as error:  # nibabel has errors of its own, and KeyError, ...
         text = (str(error).splitlines() or [""])[0][:120]
         raise DecodeError(f"damaged NIfTI header: {text or type(error).__name__}") from None
     if not shape or min(shape) < 0:
         raise DecodeError(f"damaged NIfTI header: a shape of {shape}")
+    if 0 in shape:
+        raise DecodeError("holds no data")
     if dtype.itemsize > 8 or (dtype.names is None and dtype.kind not in "iuf"):
         raise DecodeError(f"holds {dtype} values, which are not measured")
-    offset = int(header.get_data_offset())
     if offset < 0 or (not pair and offset < len(header.binaryblock)):
         raise DecodeError(f"damaged NIfTI header: values that begin at byte {offset}")
     if slope is None or (slope, intercept) == (1, 0) or dtype.names:

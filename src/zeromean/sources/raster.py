@@ -5,6 +5,7 @@ Alone knows tifffile. Numbers are those that the file holds: scale and offset ar
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import math
@@ -146,8 +147,12 @@ class RasterReader:
                     Item(values, file.name, "", kind, decoder, notes, n_items=n, missing=missing)
                     for values, missing, kind, notes, n in self._parts(tiff)
                 )
-        except (SourceError, OSError, MemoryError):
+        except (SourceError, MemoryError):
             raise
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a place that no file has
+                raise
+            raise DecodeError("damaged TIFF file: it refers to no place in it") from None
         except Exception as error:  # tifffile and its codecs fail in every way there is
             raise DecodeError(_damaged(error)) from error
 
@@ -287,6 +292,7 @@ def _choices(tiff: Any) -> list[Choice]:
     DecodeError
         When there is none.
     """
+    _check_chain(tiff)
     found: list[tuple[int, int]] = []
     masks: dict[int, int] = {}
     for i, page in enumerate(tiff.pages):
@@ -312,6 +318,35 @@ def _choices(tiff: Any) -> list[Choice]:
     order = np.arange(len(found)).reshape(-1, shape[at], math.prod(shape[at + 1 :]))
     images = order.transpose(0, 2, 1).reshape(-1, shape[at]).tolist()
     return [Choice(tuple(found[i] for i in chosen)) for chosen in images]
+
+
+def _check_chain(tiff: Any) -> None:
+    """Refuse a file whose pages are not all there: tifffile takes those it finds, or goes round.
+
+    Raises
+    ------
+    DecodeError
+    """
+    handle, order, big = tiff.filehandle, tiff.byteorder, tiff.is_bigtiff
+    count, entry, offset, at = ("Q", 20, "Q", 8) if big else ("H", 12, "I", 4)
+    counted, wide = struct.calcsize(f"={count}"), struct.calcsize(f"={offset}")
+    seen: set[int] = set()
+    while True:
+        handle.seek(at)
+        data = handle.read(wide)
+        if len(data) < wide:
+            raise DecodeError("the TIFF file is cut short")
+        start = struct.unpack(f"{order}{offset}", data)[0]
+        if start == 0 or tiff.is_ndpi:  # which has offsets of its own
+            return
+        if start in seen:
+            raise DecodeError("damaged TIFF file: its pages go round in a circle")
+        seen.add(start)
+        handle.seek(start)
+        data = handle.read(counted)
+        if len(data) < counted:
+            raise DecodeError("the TIFF file is cut short")
+        at = start + counted + entry * struct.unpack(f"{order}{count}", data)[0]
 
 
 def _number(page: Any, tag: int) -> int:

@@ -90,10 +90,12 @@ class Plane:
         DecodeError
         """
         page = self.page
+        sizes = (*self.shape, *self.segment, page.imagedepth)
+        if not all(isinstance(size, int) and 0 < size < 1 << 31 for size in sizes):
+            raise DecodeError("damaged TIFF file: its size makes no sense")
         if self.dtype is None:
-            raise DecodeError(
-                f"holds {page.bitspersample}-bit values of a format that NumPy does not have"
-            )
+            bits = f"{page.bitspersample}-bit " if isinstance(page.bitspersample, int) else ""
+            raise DecodeError(f"holds {bits}values of a format that NumPy does not have")
         if np.dtype(self.dtype).kind not in "buif":
             raise DecodeError(f"holds {self.dtype} values; measure their parts as arrays")
         if page.imagedepth > 1:
@@ -106,6 +108,8 @@ class Plane:
             raise DecodeError("says that images follow its only page, but that one is compressed")
         if not self._in_one:
             self._check_segments()
+        elif page.dataoffsets[0] + (self.number + 1) * page.nbytes > page.parent.filehandle.size:
+            raise DecodeError("the TIFF file is cut short")
 
     def _check_segments(self) -> None:
         height, width = self.segment
@@ -174,6 +178,8 @@ class Plane:
 
     def _bytes(self, offset: int, size: int) -> bytes:
         handle = self.page.parent.filehandle
+        if not 0 <= offset <= handle.size - size:
+            raise DecodeError("the TIFF file is cut short")
         handle.seek(offset)
         data: bytes = handle.read(size)
         if len(data) < size:
