@@ -142,6 +142,33 @@ def test_a_file_behind_a_text_is_found(tmp_path):
     assert zm.measure(tmp_path / "x.mat") == zm.measure(array)
 
 
+def test_plain_data_sets_are_mapped_and_others_are_not(tmp_path):
+    """What lies in the file as NumPy has it is read without the library; nothing else is."""
+    array = np.arange(12, dtype="i4").reshape(4, 3)
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=1024) as file:
+        for name in ("little", "big"):
+            file[name] = array.astype("<i4" if name == "little" else ">i4")
+        file.create_dataset("chunked", data=array, chunks=(2, 3))
+        file.create_dataset("unwritten", (4, 3), "i4", fillvalue=7)
+        file["truth"] = array > 3
+        file.create_dataset("enum", data=array, dtype=h5py.enum_dtype({"a": 0, "b": 11}, "i4"))
+        few = h5py.h5t.NATIVE_INT32.copy()
+        few.set_precision(20)
+        few.set_offset(3)
+        space = h5py.h5s.create_simple((4, 3))
+        held = h5py.h5d.create(file.id, b"bits", few, space)
+        held.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        file.create_dataset("outside", data=array, external=[(str(tmp_path / "raw"), 0, 48)])
+    mapped = {}
+    for name in ("little", "big", "chunked", "unwritten", "truth", "enum", "bits", "outside"):
+        (opened,) = open_source(tmp_path / "x.h5", None, Options(key=name))
+        mapped[name] = opened._arrays[0].offset is not None
+        with h5py.File(tmp_path / "x.h5") as file:
+            expected = file[name][:]
+        assert zm.measure(tmp_path / "x.h5", key=name) == zm.measure(expected), name
+    assert [name for name, held in mapped.items() if held] == ["little", "big"]
+
+
 # ---------------------------------------------------------------- which data set
 
 
@@ -328,7 +355,7 @@ def test_flipped_bits_never_give_another_number(tmp_path):
 def test_a_file_that_changes_while_it_is_read_is_not_trusted(tmp_path, monkeypatch):
     """What was read may be half old and half new; it may be tried again."""
     array = block_files.integers("uint8", (100, 3))
-    path = block_files.hdf5(array, tmp_path / "x.h5")
+    path = block_files.hdf5(array, tmp_path / "x.h5", (10, 3))
     real = hdf5._read
 
     def read(data, box):
@@ -358,19 +385,17 @@ def test_a_file_that_is_being_written_says_so(tmp_path):
     assert zm.measure(path).count.tolist() == [3, 3]
 
 
-def test_a_filter_that_is_not_there_is_named(tmp_path):
+def test_a_filter_that_is_not_there_is_named(tmp_path, monkeypatch):
     """Blosc and others come in a package of their own."""
-    from zeromean.sources.hdf5 import _lacking
-
+    monkeypatch.setitem(hdf5._PLUGINS, 333, "squeeze")
     with h5py.File(tmp_path / "x.h5", "w") as file:
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_chunk((5,))
-        properties.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 4, 20))
+        properties.set_filter(333, h5py.h5z.FLAG_OPTIONAL, (2, 2, 4, 20))
         space = h5py.h5s.create_simple((20,))
         h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_INT32, space, dcpl=properties)
-        file["x"].id.write_direct_chunk((0,), b"\x02\x01packed by blosc")
-        assert _lacking(file["x"]) == "blosc"
-    with pytest.raises(SourceError, match=r"is packed with blosc: pip install hdf5plugin"):
+        file["x"].id.write_direct_chunk((0,), b"\x02\x01packed by others")
+    with pytest.raises(SourceError, match=r"is packed with squeeze: pip install hdf5plugin"):
         zm.measure(tmp_path / "x.h5")
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from zeromean.errors import SourceError
 from zeromean.pattern import Pattern
 from zeromean.sources import Source
@@ -127,7 +129,7 @@ def _array(path: str, label: str, key: str) -> FileData:
         name = one_of(_found(file, key), label, key).name
         data = file[name]
         _check_parts(data, label)
-        return FileData(f"{label}:{name}", layout_of(data), path, name, stamp)
+        return file_data(data, label, name, path, stamp)
 
 
 def _found(group: Any, key: str) -> list[Found]:
@@ -187,6 +189,37 @@ def layout_of(data: Any) -> Layout:
     return Layout(data.shape, data.dtype, data.chunks if packed else None)
 
 
+def file_data(
+    data: Any, label: str, name: str, path: str, stamp: tuple[int, ...], **more: Any
+) -> FileData:
+    """A data set as it can be read without its file being open.
+
+    Parameters
+    ----------
+    data : h5py.Dataset
+    label, name, path : str
+        Name of the file in messages, of the data set, and where the file is.
+    stamp : tuple of int
+    **more
+        ``dims`` and ``notes``.
+    """
+    offset = None if is_remote(path) else _offset(data)
+    return FileData(f"{label}:{name}", layout_of(data), path, name, stamp, offset, **more)
+
+
+def _offset(data: Any) -> int | None:
+    """Where its values lie in the file, one after the other as NumPy has them; None elsewhere."""
+    h5py = library()
+    if data.chunks is not None or data.is_virtual or data.external or data.dtype.kind not in "iuf":
+        return None
+    if data.id.get_type() != h5py.h5t.py_create(data.dtype):
+        return None  # fewer bits, or other ones, than NumPy's
+    if not data.size or data.id.get_storage_size() != data.nbytes:
+        return None  # never written: it reads as the fill value
+    found: int | None = data.id.get_offset()
+    return found
+
+
 def _check_parts(data: Any, label: str) -> None:
     """Refuse a virtual data set whose parts are not there: they would read as fill values.
 
@@ -216,6 +249,8 @@ class FileData:
         Of the file, and of the data set in it.
     listed : tuple of int
         Stamp of the file when it was listed.
+    offset : int or None
+        Where its values lie in the file, if they can be mapped.
     """
 
     name: str
@@ -223,12 +258,15 @@ class FileData:
     path: str
     key: str
     listed: tuple[int, ...]
+    offset: int | None = None
     dims: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def reading(self, box: Box, rows: tuple[int, ...] | None) -> Reading:
         """What reads a box."""
+        if self.offset is not None:
+            return MappedReading(self.path, self.layout, self.offset, box, rows)
         return FileReading(self.path, self.key, box, rows)
 
     def stamp(self, box: Box) -> tuple[int, ...]:
@@ -263,6 +301,37 @@ class FileReading:
         if is_remote(self.path):
             with opened(self.path, self.path) as held:
                 return (*held.stamp, self.box[0][0])
+        return (*stamp_of(os.stat(self.path)), self.box[0][0])
+
+
+@dataclass(frozen=True)
+class MappedReading:
+    """Reads a box of a data set that lies in the file as NumPy has it: without the library.
+
+    Attributes
+    ----------
+    path : str
+    layout : Layout
+    offset : int
+        Of the data set in the file.
+    box, rows
+        As for `zeromean.sources.blocks.BlockArray`.
+    """
+
+    path: str
+    layout: Layout
+    offset: int
+    box: Box
+    rows: tuple[int, ...] | None
+
+    def __call__(self) -> Values:
+        """Map it."""
+        shape, dtype = self.layout.shape, self.layout.dtype
+        whole = np.memmap(self.path, dtype, "r", self.offset, shape)
+        return Values(picked(np.asarray(whole)[slices(self.box)], self.rows))
+
+    def stamp(self) -> tuple[int, ...]:
+        """What the file is now."""
         return (*stamp_of(os.stat(self.path)), self.box[0][0])
 
 

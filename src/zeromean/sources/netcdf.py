@@ -26,7 +26,7 @@ from zeromean.sources.contents import (
 )
 from zeromean.sources.conventions import Decoded, decoding_of, is_time, named_by, unchecked
 from zeromean.sources.cutting import Box, Layout
-from zeromean.sources.hdf5 import FileData, data_sets, layout_of, naming, open_file, what_data_holds
+from zeromean.sources.hdf5 import data_sets, file_data, naming, open_file, what_data_holds
 from zeromean.sources.together import Together, alike
 
 _NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
@@ -170,8 +170,8 @@ def _of_hdf5(path: str, label: str) -> list[Held]:
             dims, holds = _dims(data, name), what_data_holds(data)
             array = None
             if not holds:
-                notes = unchecked(attributes[name])
-                array = FileData(f"{label}:{name}", layout_of(data), path, name, stamp, dims, notes)
+                more = {"dims": dims, "notes": unchecked(attributes[name])}
+                array = file_data(data, label, name, path, stamp, **more)
             kind = (data.shape or (), data.dtype)
             held.append(_held(name, dims, attributes[name], array, kind, holds, serving))
         return held
