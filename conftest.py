@@ -22,7 +22,7 @@ _NEEDS = {
     "openvino": [_HOWTO + "ship-pictures.md"],
     "pandas": ["docs/tables.md", _HOWTO + "ship-tables.md"],
     "polars": ["docs/tables.md", "src/zeromean/tabular.py"],
-    "pyarrow": ["docs/tables.md"],
+    "pyarrow": ["docs/tables.md", "docs/sources/parquet.md"],
     "sklearn": [
         "src/zeromean/sklearn",
         "docs/sklearn.md",

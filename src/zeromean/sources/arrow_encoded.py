@@ -10,7 +10,7 @@ from typing import Any
 
 from zeromean.sources import Item
 from zeromean.sources.access import is_remote, opened
-from zeromean.sources.decode import DecodeError, Scratch
+from zeromean.sources.decode import DecodeError, Scratch, from_pil
 from zeromean.sources.images import ImageReader, picture
 from zeromean.sources.walk import printable, why_unreadable
 
@@ -30,6 +30,8 @@ class Encoded:
         Of the row.
     data : bytes or None
         Of the image file.
+    image : PIL.Image.Image, optional
+        Instead of them, where nobody has kept the file.
     path : str
         What the file was called; where it lies if there are no bytes.
     reason : str
@@ -48,6 +50,15 @@ class Encoded:
     passing: bool = False
     stamp: tuple[int, ...] = ()
     group: Any = None
+    image: Any = None
+
+    @property
+    def size(self) -> int:
+        """About its bytes in memory."""
+        if self.image is not None:
+            width, height = self.image.size
+            return int(width * height * 3)
+        return len(self.data or b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,8 @@ class Decoding:
                 passing=encoded.passing,
                 group=encoded.group,
             )
+        if encoded.image is not None:
+            return self._from_pil(encoded)
         if encoded.data is None:
             return self._from_file(encoded, memory)
         digest = int.from_bytes(hashlib.sha256(encoded.data).digest(), "big")
@@ -103,6 +116,18 @@ class Decoding:
         except DecodeError as error:
             return Item(None, encoded.name, str(error), **known)
         return replace(item, name=encoded.name, **known)
+
+    def _from_pil(self, encoded: Encoded) -> Item:
+        name, group = encoded.name, encoded.group
+        try:
+            decoded = from_pil(encoded.image, self.reader.colors)
+        except DecodeError as error:
+            return Item(None, name, str(error), group=group)
+        pixels, kind = decoded.pixels, f"{decoded.mode} {decoded.pixels.dtype}"
+        if (wanted := self.reader.group) and wanted not in (kind, decoded.mode):
+            return Item(None, name, f"{kind}, not the chosen group {wanted}", group=group)
+        known: dict[str, Any] = {"notes": decoded.notes, "n_bytes": pixels.nbytes, "group": group}
+        return Item(pixels, name, kind=kind, decoder=decoded.decoder, **known)
 
     def _from_file(self, encoded: Encoded, memory: Scratch | None) -> Item:
         """A picture that lies beside the table.
@@ -195,7 +220,7 @@ def in_shards(rows: Iterable[Encoded], decoding: Decoding) -> Iterator[EncodedSh
     size = 0
     for row in rows:
         held.append(row)
-        size += len(row.data or b"")
+        size += row.size
         if len(held) == SHARD_ROWS or size >= SHARD_BYTES:
             yield EncodedShard(tuple(held), decoding)
             held, size = [], 0

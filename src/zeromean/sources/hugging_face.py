@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import NAMED, Pattern
-from zeromean.sources import Source
-from zeromean.sources.arrays import ItemShard, ItemSource, is_picture, likely_pattern, spread
+from zeromean.sources import Source, sniff
+from zeromean.sources.arrays import ItemShard, is_picture, likely_pattern, spread
 from zeromean.sources.arrow_arrays import ArrayReading
 from zeromean.sources.arrow_columns import (
     PictureColumn,
@@ -75,19 +75,25 @@ def open_object(source: Any, pattern: Pattern | None, options: Any) -> Source:
         raise PatternError(
             f"cannot measure {type(source).__name__}; give a Dataset or an IterableDataset"
         )
-    if "IterableDataset" in kinds and source.features is None:
-        decoded = _decoded(source, pattern, options)
-        if decoded is not None:
-            return decoded
-    return _opened(_Rows(source), pattern, options)
+    rows = _Rows(source, options.key)
+    if rows.untyped and (pictures := rows.pictures_of_first(options.key)):
+        name = only(pictures, "pictures", rows.name)
+        return _pictures(rows, PictureColumn((name,), False), pattern, options)
+    return _opened(rows, pattern, options)
+
+
+def _pictures(
+    rows: _Rows, column: PictureColumn, pattern: Pattern | None, options: Any
+) -> DatasetPictures:
+    reader = ImageReader(options.colors, options.group or "")
+    return DatasetPictures(rows, column, pattern, reader, options.limit)
 
 
 def _opened(rows: _Rows, pattern: Pattern | None, options: Any) -> Source:
     """A data set whose columns are known."""
     column = _column(rows, pattern, options.key)
     if isinstance(column, PictureColumn):
-        reader = ImageReader(options.colors, options.group or "")
-        return DatasetPictures(rows, column, pattern, reader, options.limit)
+        return _pictures(rows, column, pattern, options)
     if column and (len(column) > 1 or column[0] in array_columns(rows.schema)):
         return DatasetArrays(rows, column, pattern, options.limit)
     return DatasetTable(rows, column, pattern, options.limit)
@@ -107,41 +113,92 @@ def _column(rows: _Rows, pattern: Pattern | None, key: str) -> PictureColumn | t
     return default_column(rows.schema, pattern, rows.name)
 
 
-def _decoded(source: Any, pattern: Pattern | None, options: Any) -> Source | None:
-    """A stream without known types whose elements are PIL images; None when they are not."""
-    examples = iter(source)
-    first = list(islice(examples, 1))
-    found = [name for name, value in (first[0] if first else {}).items() if is_picture(value)]
-    if options.key:
-        found = [name for name in found if name == options.key]
-    if not found:
-        return None
-    name = only(found, "pictures", type(source).__name__)
-    pictures = (example[name] for example in chain(first, examples))
-    return ItemSource(pictures, pattern, options.colors, options.limit)
-
-
 class _Rows:
     """A data set as tables of some rows each, as they are stored.
 
     Attributes
     ----------
     name : str
-    schema : pyarrow.Schema
     n_rows : int or None
         None for a stream.
+    untyped : bool
+        Whether a stream does not know the types of its columns.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, key: str) -> None:
+        self._key = key
         self.name = type(source).__name__
         self.n_rows = len(source) if hasattr(source, "__len__") else None
-        if self.n_rows is None:
-            if source.features is None:
-                source = source._resolve_features()
-            if hasattr(source, "decode"):
-                source = source.decode(False)
+        self.untyped = source.features is None
         self._source = source
-        self.schema = source.features.arrow_schema
+        if self.n_rows is None:
+            self._source = source.with_format(None)
+            if not self.untyped and hasattr(source, "decode"):
+                self._source = self._source.decode(False)
+
+    @cached_property
+    def schema(self) -> Any:
+        """Of the columns; what a stream does not know, its first rows tell."""
+        return self._typed.features.arrow_schema
+
+    @cached_property
+    def _typed(self) -> Any:
+        """The source when the types of its columns are known."""
+        if not self.untyped:
+            return self._source
+        source = (
+            self._source.select_columns([self._key]) if self._key in self.first else self._source
+        )
+        try:
+            return source._resolve_features()
+        except Exception as error:
+            why = str(error) or "there are none"
+            raise PatternError(
+                f"{self.name} does not know the types of its columns, and its rows do not tell "
+                f"them ({why}); give it features, with data.cast(features)"
+            ) from error
+
+    @cached_property
+    def first(self) -> dict[str, Any]:
+        """The first row of a stream."""
+        return self._next(iter(self._source), 0) or {}
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        return list(self.first) if self.untyped else list(self.schema.names)
+
+    def pictures_of_first(self, key: str) -> list[str]:
+        """The columns of pictures in the first row of a stream; of them the one that is wanted."""
+        held = self.first.items()
+        found = [name for name, value in held if _is_encoded(value) or is_picture(value)]
+        return [name for name in found if name == key] if key else found
+
+    def examples(self, path: Sequence[str], by: str | None, limit: int | None) -> Iterator[Any]:
+        """One value after the other of a column of a stream, and the group of its row.
+
+        Not by way of Arrow: there a decoded JPEG would become one again, with a loss.
+        """
+        source = self._source
+        if not self.untyped:
+            source = source.select_columns(list(dict.fromkeys((path[0], *([by] if by else [])))))
+        at = 0
+        examples = iter(source)
+        while limit is None or at < limit:
+            example = self._next(examples, at)
+            if example is None:
+                return
+            value = example
+            for name in path:
+                value = value.get(name) if isinstance(value, dict) else None
+            yield value, example.get(by) if by else None
+            at += 1
+
+    def _next(self, rows: Iterator[Any], at: int) -> Any:
+        try:
+            return next(rows, None)
+        except Exception as error:  # a generator of the user's, or a network
+            raise SourceError(f"{self.name} fails after {at:,} rows: {error}") from error
 
     def blocks(
         self, columns: Iterable[str], n_rows: int, chosen: Sequence[int] | None = None
@@ -157,7 +214,7 @@ class _Rows:
             Only these rows; of a stream so many as there are.
         """
         # What is chosen, shuffled and filtered is honored; transforms and formats are not asked.
-        view = self._source.select_columns(list(columns)).with_format("arrow")
+        view = self._typed.select_columns(list(columns)).with_format("arrow")
         if self.n_rows is None:
             yield from self._streamed(view, n_rows, None if chosen is None else len(chosen))
             return
@@ -172,15 +229,18 @@ class _Rows:
         at = 0
         tables = view.iter(batch_size=n_rows if limit is None else min(n_rows, limit))
         while limit is None or at < limit:
-            try:
-                table = next(tables, None)
-            except Exception as error:  # a generator of the user's, or a network
-                raise SourceError(f"{self.name} fails after {at:,} rows: {error}") from error
+            table = self._next(tables, at)
             if table is None:
                 return
             part = table if limit is None else table.slice(0, limit - at)
             yield range(at, at + len(part)), part
             at += len(part)
+
+
+def _is_encoded(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "bytes" in value and isinstance(value["bytes"], bytes | None)
+    return isinstance(value, bytes) and bool(sniff.image_format(value))
 
 
 class _DatasetSource(Source):
@@ -225,12 +285,13 @@ class _DatasetSource(Source):
         PatternError
             When there is no such column.
         """
-        names = self._rows.schema.names
+        names = self._rows.names
         if column not in names:
             raise PatternError(
                 f"by is {column!r}, but {self.name} has no such column; it has {few(names)}"
             )
-        self._by, self._names = column, class_names(self._rows.schema, column)
+        self._by = column
+        self._names = () if self._rows.untyped else class_names(self._rows.schema, column)
 
     def _blocks(self, column: str, n_rows: int) -> Iterator[tuple[Sequence[int], Any]]:
         columns = dict.fromkeys((column, *([] if self._by is None else [self._by])))
@@ -273,18 +334,34 @@ class DatasetPictures(_DatasetSource):
 
     def shards(self, cores: int | None = None) -> Iterator[EncodedShard]:
         """Some pictures each, not yet decoded."""
-        return in_shards(self._encoded(_PICTURES), self._decoding)
+        rows = self._encoded(_PICTURES) if self._rows.n_rows is not None else self._streamed()
+        return in_shards(rows, self._decoding)
 
     def _encoded(self, n_rows: int) -> Iterator[Encoded]:
         for numbers, table in self._blocks(self._column.path[0], n_rows):
             data, paths = self._column.values(table)
             labels = None if self._by is None else table.column(self._by)
             for i, number in enumerate(numbers):
-                content = data[i].as_py()
-                path = "" if paths is None else plain(paths[i]) or ""
-                group = None if labels is None else class_named(plain(labels[i]), self._names)
-                reason = NOTHING if content is None and not path else ""
-                yield Encoded(f"{self.name}[{number}]", content, path, reason, group=group)
+                path = None if paths is None else plain(paths[i])
+                label = None if labels is None else plain(labels[i])
+                yield self._row(number, data[i].as_py(), path, label)
+
+    def _streamed(self) -> Iterator[Encoded]:
+        for i, (value, label) in enumerate(
+            self._rows.examples(self._column.path, self._by, self.limit)
+        ):
+            if is_picture(value):
+                group = class_named(label, self._names)
+                yield Encoded(f"{self.name}[{i}]", group=group, image=value)
+            elif isinstance(value, dict):
+                yield self._row(i, value.get("bytes"), value.get("path"), label)
+            else:
+                yield self._row(i, value if isinstance(value, bytes) else None, None, label)
+
+    def _row(self, number: int, data: bytes | None, path: str | None, label: Any) -> Encoded:
+        reason = NOTHING if data is None and not path else ""
+        group = class_named(label, self._names)
+        return Encoded(f"{self.name}[{number}]", data, path or "", reason, group=group)
 
 
 def _size_of(path: str) -> int:
@@ -359,7 +436,7 @@ class DatasetTable(FrameSource):
         none = True
         for _, table in rows.blocks(self._columns, _NUMBERS):
             none = False
-            yield table
+            yield table.combine_chunks()  # of shuffled rows each is one
         if none:
             yield rows.schema.empty_table().select(self._columns)
 

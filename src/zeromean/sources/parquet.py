@@ -234,7 +234,10 @@ def _saved(path: str, label: str) -> Iterator[DataFile]:
             f"{path} was saved with a list of chosen rows, by an old version of datasets; load it "
             "and save it again"
         )
-    for entry in state.get("_data_files") or ():
+    entries = state.get("_data_files")
+    if not isinstance(entries, list) or not entries:
+        raise SourceError(f"{path}: its state.json lists no file")
+    for entry in entries:
         name = entry.get("filename") if isinstance(entry, dict) else None
         if not isinstance(name, str) or os.path.basename(name) != name:
             raise SourceError(f"{path}: its state.json names no file of the folder, but {entry!r}")
