@@ -876,3 +876,27 @@ def test_floats_in_0_1_under_a_wider_range_are_doubted():
         zm.measure(x, range=(0, 255))
     zm.measure(x, range=(0, 1))
     zm.measure(x * 255, range=(0, 255))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+def test_a_memory_map_does_not_stay_in_memory(tmp_path):
+    """What has been measured of a file is given back: 300 MB take 200 at most."""
+    path = tmp_path / "x.npy"
+    held = np.lib.format.open_memmap(path, "w+", np.uint8, (300 << 10, 1 << 10))
+    held[::1000] = 7
+    held.flush()
+    code = (
+        "import sys, zeromean as zm\n"
+        "def now(name):\n"
+        "    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return next(int(line.split()[1]) for line in lines if line.startswith(name))\n"
+        "zm.measure([1, 2])\n"
+        "before = now('VmRSS')\n"
+        "profile = zm.measure(sys.argv[1], 'n d ->', workers=2)\n"
+        "print((now('VmHWM') - before) // 1024, profile.count, profile.max)\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    grown, count, highest = result.stdout.split()
+    assert int(grown) <= 200
+    assert (int(count), int(highest)) == (300 << 20, 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import tokenize
 import warnings
@@ -55,6 +56,38 @@ class ItemShard:
     def items(self) -> Iterator[Item]:
         """Hand them over."""
         return iter(self.held)
+
+
+class MappedShard(ItemShard):
+    """Views of a memory map, whose pages are given back once they have been measured.
+
+    They would else count as this process's memory until the system wants them: all of a file
+    that is larger than the memory.
+    """
+
+    __slots__ = ()
+
+    def items(self) -> Iterator[Item]:
+        """Hand them over."""
+        for item in self.held:
+            yield item
+            _give_back(item.array)
+
+
+def _give_back(view: _Array) -> None:
+    """Drop the pages of a view that lie in a memory map; to read them again is no harm."""
+    held: Any = view
+    while held is not None and not isinstance(held, np.memmap):
+        held = getattr(held, "base", None)
+    mapped = getattr(held, "_mmap", None)
+    kept = getattr(held, "mode", "") != "r"  # changes in a private map are nowhere else
+    if mapped is None or kept or not view.flags.c_contiguous or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    begin = view.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (begin + view.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
+    if length > 0:
+        mapped.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 def likely_pattern(shape: tuple[int, ...]) -> Pattern:
@@ -138,7 +171,7 @@ class ArraySource(Source):
         step = max(1, rows // self._unit) * self._unit
         for begin in range(0, max(len(self.array), 1), step):
             part = self.array[begin : begin + step]
-            yield ItemShard((Item(part, self.name, n_bytes=part.nbytes, batched=True),))
+            yield MappedShard((Item(part, self.name, n_bytes=part.nbytes, batched=True),))
 
 
 class ArrayFile(ArraySource, ListedSource):
@@ -178,7 +211,7 @@ class ArrayFile(ArraySource, ListedSource):
         for i in chosen:
             begin, end, (name, stamp) = self._entry(i)
             part = self.array[begin:end]
-            yield ItemShard((Item(part, name, n_bytes=part.nbytes, batched=True, stamp=stamp),))
+            yield MappedShard((Item(part, name, n_bytes=part.nbytes, batched=True, stamp=stamp),))
 
 
 def spread(length: int, limit: int) -> list[int]:
