@@ -100,9 +100,7 @@ def test_what_exists_under_its_own_name_is_that_file(here):
 
 def test_what_is_given_twice_is_read_once_and_said(here):
     put(here, "a.png", "b.png")
-    with pytest.warns(
-        ZeromeanWarning, match=r"^1 path\(s\) were given .* such as 'a\.png'"
-    ):
+    with pytest.warns(ZeromeanWarning, match=r"^1 path\(s\) were given .* such as 'a\.png'"):
         assert expanded(["a.png", "*.png"]) == ["a.png", "b.png"]
     (here / "list").write_text("a.png\nb.png\na.png\na.png\n")
     with pytest.warns(ZeromeanWarning, match=r"^2 path\(s\)"):
