@@ -324,7 +324,7 @@ def test_dask_workers_that_do_not_see_the_files(cluster, folder, tmp_path, monke
     run = Run(None, f"dask:{cluster.address}")
     with (
         closing(measured(source.shards(), source, Plan(source.pattern), run)) as parts,
-        pytest.raises(SourceError, match="all workers must find the files under the same path"),
+        pytest.raises(SourceError, match="all workers must find the data under the same path"),
     ):
         next(parts)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
+import re
 import shutil
 import threading
 import time
 import warnings
+import zipfile
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,6 +28,7 @@ import zeromean as zm
 from zeromean import execution
 from zeromean.accumulation import Plan, combine, measure_shard
 from zeromean.engines import Engine, Threads, opened
+from zeromean.engines.paths import anchored, sent_bytes
 from zeromean.errors import SkippedWarning, SourceError, ZeromeanWarning
 from zeromean.execution import Run, measured
 from zeromean.pattern import Pattern
@@ -322,7 +328,7 @@ class Counted(Executor):
         self.pool, self.now, self.most, self.lock = ThreadPoolExecutor(2), 0, 0, threading.Lock()
 
     def submit(self, fn, shard, plan):
-        size = sum(item.array.nbytes for item in shard.held)
+        size = sum(item.array.nbytes for item in getattr(shard, "shard", shard).held)
         with self.lock:
             self.now += size
             self.most = max(self.most, self.now)
@@ -350,6 +356,21 @@ def test_data_in_memory_is_sent_little_by_little(monkeypatch):
     assert executor.most <= (12 << 20) + (36 << 20)
 
 
+def test_few_files_are_cut_so_that_workers_end_together(folder):
+    """But not where each piece has a large result, or one that depends on the cut."""
+    for workers, pattern, options, longest in (
+        (3, "n h w c -> c", {}, 8),
+        (1, "n h w c -> c", {}, 18),
+        (3, "n h w c -> c", {"covariance": True}, 64),
+        (3, "n h w c -> h w c", {}, 64),
+    ):
+        source = ImageFiles(folder, Pattern.parse(pattern))
+        flow = execution._Flow(Mortal(workers=workers), Plan(source.pattern, **options), source)
+        pieces = [shard.files for shard in flow._parted(source.shards())]
+        assert sum(pieces, ()) == tuple(source.files())
+        assert max(map(len, pieces)) == longest
+
+
 def test_views_in_threads_are_not_held_back(monkeypatch):
     """Nothing is copied there."""
     monkeypatch.setattr(execution, "_SENT_BYTES", 1)
@@ -357,7 +378,7 @@ def test_views_in_threads_are_not_held_back(monkeypatch):
     flow = execution._Flow(engine, Plan(Pattern.parse("n d -> d")), None)
     shards = [ItemShard((Item(np.zeros((10, 1)), "x", batched=True),))] * 50
     with opened(engine):
-        assert flow._fill(execution._Task(i, s, flow._size(s)) for i, s in enumerate(shards))
+        assert flow._fill(execution._Task(i, shard, 0) for i, shard in enumerate(shards))
         assert len(flow._under_way) == engine.window == 5
 
 
@@ -453,16 +474,133 @@ class Elsewhere(Executor):
         self.blind, self.paths = blind, []
 
     def submit(self, fn, shard, plan):
-        self.paths += [path for path, _, _ in shard.files]
+        files = shard.shard.files
+        self.paths += [path for path, _, _ in files]
         future = Future()
-        for path, _, _ in shard.files:
+        for path, _, _ in files:
             if Path(path).name in self.blind:
                 Path(path).rename(path + ".away")
         future.set_result(fn(shard, plan))
-        for path, _, _ in shard.files:
+        for path, _, _ in files:
             if Path(path + ".away").exists():
                 Path(path + ".away").rename(path)
         return future
+
+
+class Started(Executor):
+    """Workers that were started in another folder; they may not see a path."""
+
+    def __init__(self, folder, hidden=None):
+        self.folder, self.hidden = folder, hidden
+
+    def submit(self, fn, shard, plan):
+        call, here, future = pickle.dumps((shard, plan)), os.getcwd(), Future()
+        if self.hidden:
+            self.hidden.rename(self.hidden.with_suffix(".away"))
+        os.chdir(self.folder)
+        try:
+            future.set_result(pickle.loads(pickle.dumps(fn(*pickle.loads(call)))))
+        except Exception as error:
+            future.set_exception(error)
+        finally:
+            os.chdir(here)
+            if self.hidden:
+                self.hidden.with_suffix(".away").rename(self.hidden)
+        return future
+
+
+def write(kind, path):
+    """A file of that kind, and how it is measured."""
+    x = np.random.default_rng(4).integers(1, 256, (40, 6, 5, 3), dtype=np.uint8)
+    if kind == "hdf5":
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            file["x"] = x
+    elif kind == "zarr":
+        pytest.importorskip("zarr").save(str(path), x)
+    elif kind == "parquet":
+        pytest.importorskip("pyarrow")
+        TABLE.to_parquet(path)
+        return ()
+    elif kind == "npy":
+        np.save(path, x)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for i, pixels in enumerate(x):
+                file = io.BytesIO()
+                Image.fromarray(pixels).save(file, "png")
+                archive.writestr(f"{i}.png", file.getvalue())
+        return ()
+    return ("n h w c -> c",)
+
+
+KINDS = {"hdf5": "x.h5", "parquet": "x.parquet", "npy": "x.npy", "zip": "x.zip", "zarr": "x.zarr"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_is_found_from_another_folder(tmp_path, monkeypatch, kind):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    pattern = write(kind, tmp_path / KINDS[kind])
+    expected = zm.measure(tmp_path / KINDS[kind], *pattern)
+    started = Started(tmp_path / "there")
+    assert zm.measure(tmp_path / KINDS[kind], *pattern, executor=started) == expected
+    if kind == "zarr":  # the store was opened by that path, and cannot be told another
+        with pytest.raises(SourceError, match=r"^x.zarr: workers elsewhere need its absolute path"):
+            zm.measure(KINDS[kind], *pattern, executor=started)
+    else:
+        assert zm.measure(KINDS[kind], *pattern, executor=started) == expected
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "npy"])  # its data is sent
+def test_a_worker_that_does_not_see_a_file_never_takes_it_for_empty(tmp_path, kind):
+    """Zarr would: what is missing of a store counts as its fill value."""
+    path = tmp_path / KINDS[kind]
+    pattern = write(kind, path)
+    with pytest.raises(SourceError, match=rf"the worker on .* does not see {re.escape(str(path))}"):
+        zm.measure(path, *pattern, executor=Started(tmp_path, hidden=path))
+
+
+def test_a_folder_of_masks_is_found_from_another_folder(folder, tmp_path, monkeypatch):
+    """A path in the plan of a run, and not in a shard."""
+    source = without(folder, tmp_path)
+    masks = tmp_path / "masks"
+    for path in source.rglob("*.png"):
+        place = masks / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as picture:
+            labels = np.arange(picture.width * picture.height, dtype=np.uint8) % 2
+            Image.fromarray(labels.reshape(picture.height, picture.width)).save(place)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    found = zm.measure(source.name, mask="masks", executor=Started(tmp_path / "there"))
+    assert found == zm.measure(source.name, mask="masks")
+    assert found.count[0] < zm.measure(source).count[0]
+
+
+def test_only_what_leads_somewhere_is_made_absolute(tmp_path, monkeypatch):
+    """A path within an archive or data set is left alone, and so is a URL."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").touch()
+
+    @dataclass(frozen=True)
+    class Thing:
+        path: str
+        name: str
+        parts: tuple = ()
+
+    inner = Thing("s3://bucket/here", "here"), Thing("there", "here")
+    thing = Thing("here", "here", inner)
+    made = anchored(thing)
+    assert made == Thing(str(tmp_path / "here"), "here", inner)
+    assert made.parts is inner
+    assert anchored(made) is made
+
+
+def test_all_data_that_is_sent_is_counted():
+    x = np.zeros((100, 3))
+    item = Item(x, "x", batched=True, group=np.zeros(100, np.int64))
+    assert sent_bytes(ItemShard((item, Item(x, "y")))) == 2 * 2400 + 800
+    assert sent_bytes(SimpleNamespace()) == 0
 
 
 def test_paths_hold_wherever_a_worker_was_started(folder, monkeypatch):

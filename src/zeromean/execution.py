@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
@@ -13,6 +14,7 @@ from typing import Any
 
 from zeromean.accumulation import Measured, Plan, measure_shard
 from zeromean.engines import Engine, Threads, cores, engine_of, opened
+from zeromean.engines.paths import anchored, sent, sent_bytes, unseen
 from zeromean.errors import SourceError
 from zeromean.sources import Item, Source
 from zeromean.sources.access import is_remote
@@ -21,6 +23,7 @@ from zeromean.sources.files import FileShard
 from zeromean.sources.walk import why_unreadable
 
 _SENT_BYTES = 256 << 20  # of data in memory that may be on its way to other processes
+_FILES, _PIECES = 8, 16  # the fewest files of a piece of a shard; pieces for each worker
 _PATIENCE = 5.0  # seconds without a result after which the executor is looked at
 _IN_A_ROW = 8  # files that kill their worker, one after the other: it is not the files
 _KILLER = "killed the worker that read it, twice"
@@ -182,7 +185,8 @@ class _Flow:
     """
 
     def __init__(self, engine: Engine, plan: Plan, source: Source) -> None:
-        self._engine, self._plan, self._source = engine, plan, source
+        self._engine, self._source, self._there = engine, source, engine.elsewhere
+        self._plan: Plan = anchored(plan) if self._there else plan
         self._finished: SimpleQueue[Future[Measured]] = SimpleQueue()
         self._under_way: dict[Future[Measured], _Task] = {}
         self._held: dict[int, list[Measured]] = {}  # results that wait for their turn
@@ -192,9 +196,7 @@ class _Flow:
     def results(self, shards: Iterator[Any]) -> Iterator[Measured]:
         """Measure all shards; of a covariance of floats in order, because sums depend on it."""
         try:
-            tasks = (
-                _Task(i, self._anchored(shard), self._size(shard)) for i, shard in enumerate(shards)
-            )
+            tasks = (_Task(i, s, self._size(s)) for i, s in enumerate(self._parted(shards)))
             while self._fill(tasks):
                 self._held.update(self._some())
                 for place in self._ready():
@@ -213,6 +215,21 @@ class _Flow:
 
     # ------------------------------------------------------------ in
 
+    def _parted(self, shards: Iterator[Any]) -> Iterator[Any]:
+        """Shards of few files in small pieces, so that workers end at the same time."""
+        items = self._source.n_items
+        plan, size = self._plan, _FILES
+        if items is not None and plan.pattern.per_item and not plan.covariance:
+            size = max(size, items // (_PIECES * self._engine.workers))
+        else:  # large results, or such that depend on how they are cut
+            size = sys.maxsize
+        for shard in shards:
+            if isinstance(shard, FileShard) and len(shard.files) > size:
+                for begin in range(0, len(shard.files), size):
+                    yield replace(shard, files=shard.files[begin : begin + size])
+            else:
+                yield shard
+
     def _fill(self, tasks: Iterator[_Task]) -> bool:
         """Submit as much as there is room for; whether anything is under way."""
         while self._has_room():
@@ -221,6 +238,9 @@ class _Flow:
                 break
             self._submit(task)
         return bool(self._under_way)
+
+    def _size(self, shard: Any) -> int:
+        return 0 if self._engine.inside else sent_bytes(shard)
 
     def _has_room(self) -> bool:
         count = len(self._under_way) + len(self._held)
@@ -235,7 +255,7 @@ class _Flow:
 
     def _submitted(self, shard: Any) -> Future[Measured]:
         try:
-            return self._engine.submit(shard, self._plan)
+            return self._engine.submit(sent(shard) if self._there else shard, self._plan)
         except BrokenExecutor as error:  # it broke just now; those under way say so, too
             future: Future[Measured] = Future()
             future.set_exception(error)
@@ -244,22 +264,6 @@ class _Flow:
             if "shutdown" not in str(error):
                 raise
             raise SourceError(f"the executor is closed: {error}") from None
-
-    def _size(self, shard: Any) -> int:
-        """Bytes of data that are sent with a shard."""
-        if self._engine.inside:
-            return 0
-        return sum(getattr(item.array, "nbytes", 0) for item in getattr(shard, "held", ()))
-
-    def _anchored(self, shard: Any) -> Any:
-        """A shard whose paths hold wherever a worker was started."""
-        if not self._engine.elsewhere or not isinstance(shard, FileShard):
-            return shard
-        files = tuple(
-            (path if is_remote(path) else os.path.abspath(path), name, reason)
-            for path, name, reason in shard.files
-        )
-        return replace(shard, files=files)
 
     # ------------------------------------------------------------ out
 
@@ -292,7 +296,7 @@ class _Flow:
                 raise _WorkerDiedError(isinstance(error, BrokenExecutor)) from error
             raise
         self._in_a_row = 0
-        if self._engine.elsewhere and part.record.skipped:
+        if self._there and part.record.skipped:
             _check_seen(shard, part)
         return part
 
@@ -375,12 +379,13 @@ def _is_death(error: Exception) -> bool:
 
 
 def _name_of(shard: Any) -> str:
-    """What the items of a shard are called in messages; empty when not known."""
+    """What the first item of a shard is called in messages; empty when not known."""
     if isinstance(shard, FileShard):
         return shard.files[0][1]
-    held = getattr(shard, "held", ())
-    name = held[0].name if held else getattr(shard, "name", "") or getattr(shard, "path", "")
-    return str(name)
+    parts = ("held", "rows", "pieces")
+    firsts = [next(iter(getattr(shard, part, ())), None) for part in parts]
+    names = [getattr(thing, "name", "") for thing in (shard, *firsts)]
+    return next((str(name) for name in names if name), "")
 
 
 def _check_seen(shard: Any, part: Measured) -> None:
@@ -396,7 +401,4 @@ def _check_seen(shard: Any, part: Measured) -> None:
     reasons = dict(part.record.skipped)
     for path, name, _ in shard.files:
         if reasons.get(name) == _VANISHED and not is_remote(path) and os.path.lexists(path):
-            raise SourceError(
-                f"a worker does not see {path}, which is here: all workers must find the files "
-                "under the same path. Put them where all machines can read, or measure here"
-            )
+            raise unseen(path, "a worker")

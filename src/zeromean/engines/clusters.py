@@ -183,8 +183,7 @@ class Mpi(Engine):
 
     def submit(self, shard: Any, plan: Plan) -> Future[Measured]:
         """Have a shard measured."""
-        held = packed(shard) if hasattr(shard, "split") else shard
-        return self.executor.submit(measure_packed, held, packed(plan))  # type: ignore[no-any-return]
+        return self.executor.submit(measure_packed, packed(shard), packed(plan))  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Forget what waits; what is under way is finished first."""
