@@ -364,6 +364,17 @@ def test_a_quarter_of_a_hundred_thousand_pictures_is_enough():
     assert found.coverage >= 0.8
 
 
+def test_the_page_shows_the_table_of_the_simulation(capsys, monkeypatch):
+    """Every row of it, and the simulation writes them."""
+    page = (Path(__file__).parents[1] / "docs" / "estimates.md").read_text(encoding="utf-8")
+    rows = page.split("| population |")[1].split("\n\n")[0].splitlines()[2:]
+    assert [row.split(" | ")[1] for row in rows] == [f"{asked:g}" for _, _, asked in bench.TABLE]
+    assert all(float(row.rstrip("| %").split(" ")[-1]) >= 95 for row in rows)
+    monkeypatch.setattr(sys, "argv", ["within.py", "--trials", "1", "--only", "textures"])
+    bench.main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| textures | 100,000 | 0.005 | 1.")
+
+
 def test_few_files_are_all_read():
     for files in (1, 2, 50, 99):
         found = bench.simulate("cifar", 0.01, 3, files=files)
@@ -553,6 +564,19 @@ def test_when_nothing_can_be_read_that_is_said(tmp_path):
         (tmp_path / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(zm.SourceError, match="none of 300 files could be measured"):
         zm.measure(tmp_path, within=0.1)
+
+
+def test_pictures_of_several_kinds_are_refused_by_name(tmp_path):
+    """As without a sample, and before all of it was read."""
+    for i in range(300):
+        shape = (4, 4, 3) if i % 2 else (4, 4)
+        Image.fromarray(np.full(shape, i % 256, np.uint8)).save(tmp_path / f"{i}.png")
+    seen = []
+    with pytest.raises(zm.SourceError, match=r"different kinds cannot share .*\n  L uint8: "):
+        zm.measure(tmp_path, within=0.02, colors="keep", progress=seen.append)
+    assert seen[-1].items < 300
+    with pytest.warns(SkippedWarning, match="not the chosen group L"):
+        assert zm.measure(tmp_path, within=0.3, colors="keep", group="L").units.channels == "L"
 
 
 def test_recordings_are_measured_on_the_range_that_is_given(tmp_path):

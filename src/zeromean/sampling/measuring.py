@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -127,7 +127,9 @@ def sampled(
     plan = replace(plan, keep=KeepSums(plan.range))
     order, sizes = drawn(source.entries(), seed)
     sample = _Sample(some or measurer(source, plan, run), plan, order)
-    looks, widths = sample_size(len(order), asked, sample.read, size_floor(sizes, asked))
+    widths = None
+    with suppress(_MixtureError):
+        looks, widths = sample_size(len(order), asked, sample.read, size_floor(sizes, asked))
     assert sample.whole is not None
     if widths is None:
         return sample.whole, None
@@ -147,6 +149,10 @@ def sampled(
         unit_std_half_width=rounded_up(stds, asked, part.kept_shape),
     )
     return sample.whole, estimate
+
+
+class _MixtureError(Exception):
+    """Pictures of several kinds, which share no statistics: the caller says which."""
 
 
 class _Sample:
@@ -172,6 +178,8 @@ class _Sample:
             part, rows = self.some(chosen.tolist(), n)
             parts = [part] if self.whole is None else [self.whole, part]
             self.whole = combine(iter(parts), self.plan.pattern)
+            if len(self.whole.partials) > 1:
+                raise _MixtureError
             self._add(rows, len(chosen))
             self.n += len(chosen)
         none = np.zeros(0)
