@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,8 @@ class Measured:
         What ``plan.keep`` made of each file, in order.
     together : dict of str to Partial
         With ``plan.keep``: the part of `partials` that is not in the states of single files.
+    before : Measured, str or None
+        With ``plan.transform``: what the data gave as it was, or why it has no statistics.
     """
 
     partials: dict[str, Partial]
@@ -73,6 +75,7 @@ class Measured:
     handed: int
     kept: tuple[Any, ...] = ()
     together: dict[str, Partial] = field(default_factory=dict)
+    before: Any = None
 
 
 def measure_shard(shard: Shard, plan: Plan) -> Measured:
@@ -85,10 +88,17 @@ def measure_shard(shard: Shard, plan: Plan) -> Measured:
     PatternError
         When an item does not fit the pattern, or the other items; names both.
     """
-    side = _Side(plan)
-    for item in getattr(shard, "passing_items", shard.items)():
-        side.take(item if plan.mask is None else plan.mask(item, plan.pattern))
-    return side.measured()
+    side, items = _Side(plan), getattr(shard, "passing_items", shard.items)()
+    if plan.transform is None:
+        for item in items:
+            side.take(item if plan.mask is None else plan.mask(item, plan.pattern))
+        return side.measured()
+    before = _Before(replace(plan, transform=None, range=None))
+    for item in items:
+        for raw, made in plan.transform.pairs(item, plan.pattern):
+            side.take(made)
+            before.take(raw)
+    return replace(side.measured(), before=before.measured())
 
 
 class _Side:
@@ -118,6 +128,28 @@ class _Side:
         whole, together = self.sums.finish()
         record, handed = self.record.provenance(), self.record.handed
         return Measured(whole, record, handed, tuple(self.kept), together)
+
+
+class _Before:
+    """Takes in what a transform is given; pictures of many sizes may have no common statistics."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.side, self.why = _Side(plan), ""
+
+    def take(self, item: Item) -> None:
+        """Measure an item."""
+        if not self.why:
+            try:
+                self.side.take(item)
+            except PatternError as error:
+                self.why = str(error)
+
+    def measured(self) -> Measured | str:
+        """What all of them gave, or why nothing."""
+        try:
+            return self.why or self.side.measured()
+        except PatternError as error:
+            return str(error)
 
 
 class _Sums:
@@ -270,9 +302,24 @@ def combine(parts: Iterator[Measured], pattern: Pattern) -> Measured:
     """
     partials: dict[str, Partial] = {}
     record, handed = Provenance(), 0
+    before: Any = None
     for part in parts:
         for kind, partial in part.partials.items():
             add_to(partials, kind, partial, pattern)
         record += part.record
         handed += part.handed
-    return Measured(partials, record, handed)
+        before = _with(before, part.before, pattern)
+    return Measured(partials, record, handed, before=before)
+
+
+def _with(first: Any, second: Any, pattern: Pattern) -> Measured | str | None:
+    """What the data gave before, of two parts; of two reasons always the same one."""
+    if first is None or second is None:
+        return second if first is None else first  # type: ignore[no-any-return]
+    reasons = [each for each in (first, second) if isinstance(each, str)]
+    if reasons:
+        return min(reasons)
+    try:
+        return combine(iter([first, second]), pattern)
+    except PatternError as error:
+        return str(error)

@@ -171,6 +171,7 @@ def measure(
             nodata=nodata or None,
             mask=mask,
             ignore=ignore,
+            transform=_through(resize, crop, transform),
             within=within,
             ledger=None if no_ledger else ledger or IF_POSSIBLE,
             executor=executor,
@@ -199,6 +200,18 @@ def measure(
     else:
         click.echo(profile_text(profile, **options, histogram=False), nl=False)
     say_written([output, plot], quiet)
+
+
+def _through(resize: str | None, crop: str | None, transform: str | None) -> Any:
+    """What pictures go through before they are measured, in this order; None for nothing."""
+    if not (resize or crop or transform):
+        return None
+    from zeromean.transforming import CenterCrop, Resize, Steps, loaded, size_of
+
+    steps: list[Any] = [Resize(size_of(resize))] if resize else []
+    steps += [CenterCrop(size_of(crop))] if crop else []
+    steps += [loaded(transform)] if transform else []
+    return steps[0] if len(steps) == 1 else Steps(tuple(steps))
 
 
 @contextmanager

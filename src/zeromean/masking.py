@@ -122,6 +122,9 @@ class LabelFolder:
     Attributes
     ----------
     path : str
+        From the root of the file system: a worker may be at home elsewhere.
+    name : str
+        As it was given, for messages.
     extensions : tuple of str
         To look for, in this order.
     labels : tuple of str
@@ -129,6 +132,7 @@ class LabelFolder:
     """
 
     path: str
+    name: str
     extensions: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
@@ -146,19 +150,19 @@ class LabelFolder:
             for extension in self.extensions:
                 path = os.path.join(self.path, *stem.split("/")) + extension
                 if os.path.isfile(path):
-                    return _read(path)
-        raise DecodeError(f"there is no mask {stems[0]} ({self.extensions[0]}) in {self.path}")
+                    return _read(path, os.path.join(self.name, *stem.split("/")) + extension)
+        raise DecodeError(f"there is no mask {stems[0]} ({self.extensions[0]}) in {self.name}")
 
 
-def _read(path: str) -> tuple[_Array, int, int]:
+def _read(path: str, name: str) -> tuple[_Array, int, int]:
     try:
-        with opened(path, path) as file:
-            return labels_of(file.data(), path), file.size, file.digest
+        with opened(path, name) as file:
+            return labels_of(file.data(), name), file.size, file.digest
     except DecodeError as error:
-        raise DecodeError(f"its mask {printable(path)} cannot be used: {error}") from None
+        raise DecodeError(f"its mask {printable(name)} cannot be used: {error}") from None
     except (OSError, MemoryError) as error:
         why = str(error) if isinstance(error, ReadError) else why_unreadable(error)
-        raise DecodeError(f"its mask {printable(path)} cannot be read: {why}") from None
+        raise DecodeError(f"its mask {printable(name)} cannot be read: {why}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,7 @@ class LabelFunction:
         if made is None:
             raise DecodeError("there is no mask for it: the function gave None")
         if is_path(made):
-            return _read(os.fspath(made))
+            return _read(os.fspath(made), os.fspath(made))
         return checked_labels(made, f"the mask of {name}"), 0, 0
 
 
@@ -442,4 +446,4 @@ def _folder(path: str, sources: Sequence[Source]) -> LabelFolder:
     known = [extension for extension, _ in extensions.most_common()]
     labels = {label for one in sources for label in getattr(one, "labels", ())}
     every = dict.fromkeys([*known, *IMAGE_EXTENSIONS])
-    return LabelFolder(path, tuple(every), tuple(sorted(labels)))
+    return LabelFolder(os.path.abspath(path), path, tuple(every), tuple(sorted(labels)))

@@ -37,6 +37,7 @@ from zeromean.sampling import check_within, recorder, sampled
 from zeromean.sources import ListedSource, Source
 from zeromean.sources.opening import Options, open_source
 from zeromean.sources.tables import Widened
+from zeromean.transforming import transform_of
 
 _FIXED_CORES = 8  # that shards are made for, where sums of floats must not depend on the machine
 
@@ -132,8 +133,9 @@ def measure(
     ignore : sequence of int, optional
         The labels of the mask that are left out, instead of 0.
     transform : callable, optional
-        Measure what it makes of each picture; ``.before`` of the profile then holds the data as
-        it was.
+        Measure what it makes of each picture: gets an (h, w, c) array, transforms of torchvision
+        get a PIL image, and those of Albumentations are called as theirs are. ``.before`` of the
+        profile then is that of the data as it was, and `range` is that of what comes out.
     quantiles : bool
         For float32 and float64: also count values in buckets, for `Profile.quantile_bounds`.
     covariance : bool
@@ -190,6 +192,7 @@ def measure(
     options = Options(colors, group, limit, names, format, key, features)
     opened = open_source(source, parsed, options)
     left_out, masked = nodata_values(nodata), mask_of(mask, ignore, opened)
+    through = transform_of(transform, nodata=left_out, mask=mask, within=within)
     plans = [
         Plan(
             one.pattern,
@@ -203,6 +206,7 @@ def measure(
             grouping_of(by, one, alone=len(opened) == 1),
             left_out,
             masked,
+            through,
         )
         for one in opened
     ]
@@ -280,7 +284,7 @@ def _unknown(sizes: dict[str, int]) -> str:
 
 def _measure_one(
     source: Source, plan: Plan, run: Run, ledger: Where | None, within: float | None
-) -> Profile:
+) -> Any:
     """Measure one opened source and attach its provenance; again if a column had to be widened."""
     while True:
         names = plan.feature_names or source.feature_names
@@ -290,7 +294,7 @@ def _measure_one(
 
 def _measure_once(
     source: Source, plan: Plan, run: Run, ledger: Where | None, within: float | None
-) -> Profile:
+) -> Any:
     whole, estimate = None, None
     if within is not None and isinstance(source, ListedSource):
         some = None if ledger is None else recorder(source, plan, run, ledger)
@@ -300,21 +304,41 @@ def _measure_once(
     if whole is None:
         with closing(measured(_shards(source, plan), source, plan, run)) as parts:
             whole = combine(watched(parts, source.n_items, run.progress), plan.pattern)
+    look = _look(source, estimate)
+    if plan.transform is None:
+        profile = _profile(whole, source, plan, look)
+        return profile if estimate is None else replace(profile, estimate=estimate)
+    profile = _profile(whole, source, plan, f"{look} through {plan.transform.name}")
+    return _beside(profile, whole.before, source, plan, look)
+
+
+def _profile(whole: Measured, source: Source, plan: Plan, look: str) -> Any:
+    """The profile of all that was measured; of each group, with ``by=``."""
     record = source.complete(whole.record)
-    record = replace(
-        record,
-        decoders=_with_versions(record),
-        versions=_versions(),
-        sources=(_look(source, estimate),),
-    )
+    record = replace(record, decoders=_with_versions(record), versions=_versions(), sources=(look,))
     kinds = whole.partials
     if not kinds:
         raise SourceError(_nothing(record))
     if len(kinds) > 1:
-        raise SourceError(_mixture(whole))
+        raise SourceError(_mixture(whole, plan))
     ((kind, partial),) = kinds.items()
-    profile = partial.profile(plan, kind, record)
-    return profile if estimate is None else replace(profile, estimate=estimate)
+    return partial.profile(plan, kind, record)
+
+
+def _beside(profile: Any, before: Measured | str, source: Source, plan: Plan, look: str) -> Any:
+    """The profile of what a transform made, with that of the data as it was."""
+    try:
+        if isinstance(before, str):
+            raise SourceError(before)
+        raw = _profile(before, source, replace(plan, transform=None, range=None), look)
+    except SourceError as error:
+        warn(f"there is no profile of the data before the transform: {error}")
+        return profile
+    if isinstance(profile, Profile):
+        return replace(profile, before=raw)
+    groups = {name: replace(own, before=raw[name]) for name, own in profile.items()}
+    total = replace(profile.total, before=raw.total)
+    return GroupedProfile(groups, profile.provenance, total)
 
 
 def _look(source: Source, estimate: Estimate | None) -> str:
@@ -349,13 +373,15 @@ def _nothing(record: Provenance) -> str:
     return f"none of {len(record.skipped)} files could be measured; the first, {path}: {reason}"
 
 
-def _mixture(measured: Measured) -> str:
+def _mixture(measured: Measured, plan: Plan) -> str:
     kinds = measured.partials
     lines = [f"  {kind}: such as {kinds[kind].example}" for kind in sorted(kinds)]
+    text = "pictures of different kinds cannot share statistics:\n" + "\n".join(lines) + "\n"
+    if plan.transform is not None:
+        return f"{text}let the transform {plan.transform.name} give one kind"
     first = min(kinds)
     return (
-        "pictures of different kinds cannot share statistics:\n" + "\n".join(lines) + "\n"
-        f"choose one with --group {first!r} (group={first!r}), or convert with --colors RGB"
+        f"{text}choose one with --group {first!r} (group={first!r}), or convert with --colors RGB"
     )
 
 

@@ -61,6 +61,9 @@ class Profile(Readouts):
         How well mean and std are known, when only a random sample of the files was measured
         (``within=``); then min, max and all else are those of the sample. None where all was
         measured: the numbers are exact. Not compared by ``==``.
+    before : Profile or None
+        Of the same data before it went through ``transform=``. Adds and subtracts along; neither
+        compared nor saved.
 
     Examples
     --------
@@ -89,6 +92,7 @@ class Profile(Readouts):
     covariance: Covariance | None = None
     provenance: Provenance = field(default_factory=Provenance)
     estimate: Estimate | None = None
+    before: Profile | None = None
 
     # ------------------------------------------------------------ algebra
 
@@ -135,6 +139,7 @@ class Profile(Readouts):
             known_extrema=extrema,
             extrema_exact=self.extrema_exact and other.extrema_exact,
             provenance=provenance,
+            before=_befores(self.before, other.before, combine),
         )
 
     def _check_like(self, other: object, verb: str) -> None:
@@ -245,6 +250,15 @@ def _minus(first: Any, second: Any) -> Any:
 
 def _both(first: Any, second: Any, combine: Any) -> Any:
     return None if first is None or second is None else combine(first, second)
+
+
+def _befores(first: Profile | None, second: Profile | None, combine: Any) -> Profile | None:
+    """Of the data before a transform; None where it has no common profile."""
+    try:
+        combined: Profile | None = _both(first, second, combine)
+    except MergeError:
+        return None
+    return combined
 
 
 def _reordered(mine: tuple[str, ...], theirs: tuple[str, ...]) -> bool:

@@ -39,6 +39,9 @@ def profile_text(profile: Profile, *, name: str = "", color: bool, histogram: bo
     """Everything that is worth knowing about a profile, for a terminal or a pipe."""
     body = _image_table(profile) if is_image(profile) else _table(profile)
     parts: list[RenderableType] = [_title(name, headline(profile)), body]
+    if profile.before is not None and not is_image(profile):
+        parts = [_title(name, f"before: {headline(profile.before)}\nafter:  {headline(profile)}")]
+        parts.append(_beside(profile.before, profile))
     if profile.estimate is not None:
         parts += ["", *estimate_lines(profile)]
     left_out = columns_left_out(profile)
@@ -49,7 +52,7 @@ def profile_text(profile: Profile, *, name: str = "", color: bool, histogram: bo
         parts += ["", stds]
     pasted = paste_line(profile)
     if pasted:
-        parts += ["", "Paste into torchvision (0..1 input):", f"  {pasted}"]
+        parts += ["", _paste_title(profile), f"  {pasted}"]
     if (
         histogram
         and isinstance(profile.statistics, Histogram)
@@ -137,13 +140,23 @@ def _terminal_width() -> int:
 
 def paste_line(profile: Profile) -> str:
     """`transforms.Normalize(...)` with six significant digits; empty without a 0..1 scale."""
-    if profile.unit_mean is None or np.ndim(profile.mean) > 1 or np.size(profile.mean) > 64:
+    pair = profile.unit_mean, profile.unit_std
+    if pair[0] is None and profile.before is not None and "float" in profile.dtype:
+        pair = profile.mean, profile.std  # what a model is given, in no other units
+    if pair[0] is None or np.ndim(pair[0]) > 1 or np.size(pair[0]) > 64:
         return ""
     if profile.units.range == (0, 1) and profile.dtype == "bool":
         return ""
-    mean, std = (_digits(v) for v in (profile.unit_mean, profile.unit_std))
+    mean, std = (_digits(v) for v in pair)
     mark = "" if profile.estimate is None else f"  # {profile.estimate.short}"
     return f"transforms.Normalize(mean=[{mean}], std=[{std}]){mark}"
+
+
+def _paste_title(profile: Profile) -> str:
+    if profile.before is None:
+        return "Paste into torchvision (0..1 input):"
+    what = "0..1 input" if profile.units.top else "its output as it is"
+    return f"Paste into torchvision, behind the transform ({what}):"
 
 
 def _digits(values: Any) -> str:
@@ -182,6 +195,26 @@ def _table(profile: Profile) -> Table:
         table.add_row(*row, *extra)
     if left:
         table.add_row(f"... {left:,} more")
+    return table
+
+
+def _beside(before: Profile, after: Profile) -> Table:
+    """Mean and std of each channel before and after a transform, side by side."""
+    table = _new_table("channel", "mean before", "mean after", "std before", "std after")
+    sides = before, after
+    names = [p.names if p.kept_shape else ["all"] for p in sides]
+    columns = [[np.ravel(p.mean), np.ravel(p.std)] for p in sides]
+    n = max(map(len, names))
+    for i in range(min(n, _MAX_ROWS)):
+        own = [held[i] if i < len(held) else "–" for held in names]
+        cells = [
+            number(float(columns[side][k][i])) if i < len(names[side]) else "–"
+            for k in (0, 1)
+            for side in (0, 1)
+        ]
+        table.add_row(own[0] if own[0] == own[1] else " / ".join(own), *cells)
+    if n > _MAX_ROWS:
+        table.add_row(f"... {n - _MAX_ROWS:,} more")
     return table
 
 

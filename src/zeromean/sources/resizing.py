@@ -48,6 +48,8 @@ def as_pil(pixels: npt.NDArray[Any]) -> PillowImage:
 def resized(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
     """Pixels of another size, by Pillow: bilinear, and antialiased where they become fewer.
 
+    Channels do not mix: Pillow would multiply RGBA by its alpha, and four bands need not be that.
+
     Parameters
     ----------
     pixels : ndarray, (h, w) or (h, w, c)
@@ -65,7 +67,7 @@ def resized(pixels: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[An
     """
     from PIL import Image
 
-    if pixels.ndim == 3 and (pixels.dtype.name, pixels.shape[2]) not in _MODES:
+    if pixels.ndim == 3 and (pixels.shape[2] not in (1, 3) or pixels.dtype != np.uint8):
         bands = [resized(pixels[..., k], height, width) for k in range(pixels.shape[2])]
         return np.stack(bands, axis=-1)
     image = as_pil(pixels).resize((width, height), Image.Resampling.BILINEAR)
