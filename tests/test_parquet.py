@@ -248,7 +248,7 @@ def test_rows_without_an_image_are_skipped_by_name(tmp_path):
         zm.measure(path, strict=True)
 
 
-def test_a_path_without_bytes_is_read_beside_the_file_and_nowhere_else(tmp_path):
+def test_a_path_without_bytes_is_read_beside_the_file_and_nowhere_else(tmp_path, monkeypatch):
     base = tmp_path / "data"
     (base / "sub").mkdir(parents=True)
     (base / "sub" / "a.png").write_bytes(PICTURES[0])
@@ -270,7 +270,7 @@ def test_a_path_without_bytes_is_read_beside_the_file_and_nowhere_else(tmp_path)
     assert all(reasons[f"x.parquet[{i}]"].endswith(outside) for i in (1, 2, 3, 5))
     assert reasons["x.parquet[4]"] == "no image but the path none.png, which does not exist"
     assert set(reasons) == {f"x.parquet[{i}]" for i in range(1, 9)}
-    os.chdir(base)
+    monkeypatch.chdir(base)
     assert quietly("x.parquet") == profile
 
 
@@ -955,12 +955,19 @@ def test_remote_files_are_the_same(tmp_path, truth):
     numbers = write(tmp_path / "n.parquet", pa.table(FRAME))
     store.pipe("/zm/n.parquet", numbers.read_bytes())
     store.pipe("/zm/pictures/train-00009.parquet", b"PAR1 no")
+    paths = pa.array([{"bytes": None, "path": p} for p in ("a/1.png", "../1.png", "2.png")], STRUCT)
+    beside = write(tmp_path / "p.parquet", pa.table({"p": paths}))
+    store.pipe("/zm/p.parquet", beside.read_bytes())
+    store.pipe("/zm/a/1.png", PICTURES[0])
     try:
         profile = quietly("memory://zm/pictures")
         assert profile == truth
         assert "train-00009.parquet" in skipped(profile)
         assert quietly("memory://zm/s.arrow") == truth
         assert zm.measure("memory://zm/n.parquet") == zm.measure(numbers)
+        profile = quietly("memory://zm/p.parquet")
+        assert profile.provenance.items == 1
+        assert list(skipped(profile)) == ["p.parquet[1]", "p.parquet[2]"]
     finally:
         store.rm("/zm", recursive=True)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zeromean.errors import PatternError, SourceError
@@ -195,8 +195,20 @@ def _looked_at(files: Sequence[DataFile], refused: Sequence[str] = ()) -> list[O
 
     if len(files) > 1 and is_remote(files[0].path):
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(look, files, reasons))
-    return list(map(look, files, reasons))
+            return list(_shared(pool.map(look, files, reasons)))
+    return list(_shared(map(look, files, reasons)))
+
+
+def _shared(outlines: Iterable[Outline | Broken]) -> Iterator[Outline | Broken]:
+    """The same with one schema for all files that have the same: there may be thousands."""
+    schema: Any = None
+    for known in outlines:
+        if isinstance(known, Broken):
+            yield known
+            continue
+        if schema is None or not known.schema.equals(schema, check_metadata=True):
+            schema = known.schema
+        yield replace(known, schema=schema)
 
 
 def _held_out(names: Sequence[str]) -> Iterator[str]:

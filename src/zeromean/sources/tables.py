@@ -237,6 +237,8 @@ class TableFiles(Source):
         """Refuse a file whose numeric columns are not those of the first."""
         first, expected = self.files[0], _dtypes(self._outlines[0].schema, self._only)
         for file, own in zip(self.files, self._outlines, strict=True):
+            if own.schema is self._outlines[0].schema:
+                continue
             found = _dtypes(own.schema, self._only)
             for name, dtype in expected.items():
                 if found.get(name) != dtype:
