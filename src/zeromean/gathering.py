@@ -118,7 +118,7 @@ class Partial:
             pattern=plan.pattern,
             kept_shape=self.kept_shape,
             dtype=self.dtype,
-            units=Units.of(self.dtype, channels, plan.colors if kind else "", plan.range),
+            units=Units.of(self.dtype, channels, plan.colors if channels_of(kind) else "", plan.range),
             statistics=self.statistics,
             items_stds=self.stds,
             buckets=self.buckets,

@@ -160,6 +160,8 @@ def _settled(stamp: tuple[int, ...]) -> str:
 @cache
 def _versioned(decoder: str) -> str:
     """A decoder with its version: rows of years may lie side by side."""
+    if " " in decoder:  # it has told
+        return decoder
     from zeromean.sources.decode import decoder_version
 
     return f"{decoder} {decoder_version(decoder)}" if decoder else ""
