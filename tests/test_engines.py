@@ -311,6 +311,24 @@ def test_a_program_with_a_guard_runs(folder, tmp_path, expected):
     assert (tmp_path / "found.json").read_text() == expected.to_json()
 
 
+def daemon(folder, text, answers):
+    try:
+        zm.measure(folder, executor=text)
+    except SourceError as error:
+        answers.put(str(error))
+
+
+@pytest.mark.parametrize("text", POOLS)
+def test_a_daemonic_process_cannot_start_others(folder, text):
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    child = context.Process(target=daemon, args=(folder, text, answers), daemon=True)
+    child.start()
+    assert answers.get(timeout=60).startswith("a daemonic process cannot start others")
+    child.join()
+    answers.close()
+
+
 def test_a_damaged_package_is_sent_as_an_error():
     """What a worker cannot load is an error of the shard, not of the process."""
     plan = pickle.dumps(Plan(Pattern.parse("n ->"))).replace(

@@ -197,6 +197,16 @@ def test_dask_by_the_client_gives_the_same_bytes(client, folder, expected):
 
 
 @needs_dask
+def test_an_asynchronous_client_is_refused(folder):
+    from distributed import Client
+
+    client = SimpleNamespace(asynchronous=True)
+    client.get_executor = lambda: Client.get_executor(client)
+    with pytest.raises(SourceError, match="the Dask client is asynchronous"):
+        zm.measure(folder, executor=client)
+
+
+@needs_dask
 def test_equal_shards_count_each_on_dask(client):
     """By default, Dask runs a call once however often it is asked for."""
     x = np.random.default_rng(10).integers(0, 256, (4, 5, 3), dtype=np.uint8)

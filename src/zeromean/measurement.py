@@ -151,11 +151,13 @@ def measure(
     strict : bool
         Stop at the first file that cannot be read, instead of skipping and reporting it.
     workers : int, optional
-        Threads. By default all cores, or one where the files are so small that threads only
-        get in each other's way. The result does not depend on it.
+        Threads, or processes with ``executor="processes"``. By default all cores, or one thread
+        where the files are so small that threads only get in each other's way. The result does not
+        depend on it.
     executor : concurrent.futures.Executor or str, optional
-        Run shards there instead of in threads: any executor, or ``"processes:8"``,
-        ``"dask:tcp://host:port"``, ``"mpi"``.
+        Run shards there instead of in threads: any executor, which stays open, or
+        ``"processes:8"``, ``"loky:8"``, ``"dask:tcp://host:port"``, ``"mpi"``. Files that kill a
+        worker twice are skipped.
     progress : callable, optional
         Called with a `Progress` now and then, in the calling thread.
     **sizes : int

@@ -116,10 +116,10 @@ def opened(engine: Engine) -> Iterator[Engine]:
     """
     try:
         yield engine
+        engine.close()
     except BaseException:
         engine.stop()
         raise
-    engine.close()
     engine.report()
 
 

@@ -38,6 +38,8 @@ class Dask(Engine):
         super().__init__(1)
         self.executor: Any = executor
         self._client: Any = executor._client
+        if self._client.asynchronous:
+            raise SourceError("the Dask client is asynchronous; give one that is not")
         self._own = own
         self._counted, self._threads = -float("inf"), 1
         self._missing = False

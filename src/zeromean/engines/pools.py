@@ -35,7 +35,7 @@ class Processes(Engine):
         self.executor: Any = self._new()
 
     def _new(self) -> Any:
-        check_not_importing()
+        check_may_start()
         return ProcessPoolExecutor(self.workers, mp_context=context(), initializer=settle)
 
     def submit(self, shard: Any, plan: Plan) -> Future[Measured]:
@@ -68,6 +68,7 @@ class Loky(Processes):
             import loky
         except ImportError:
             raise ImportError("executor='loky' needs loky: pip install loky") from None
+        check_may_start()
         return loky.ProcessPoolExecutor(self.workers, initializer=settle)
 
     def submit(self, shard: Any, plan: Plan) -> Future[Measured]:
@@ -128,15 +129,19 @@ def context() -> Any:
     return multiprocessing.get_context("forkserver")
 
 
-def check_not_importing() -> None:
-    """Refuse to start processes in a worker that is importing the program it belongs to.
+def check_may_start() -> None:
+    """Refuse to start processes where that cannot be.
 
     Raises
     ------
     SourceError
+        In a worker that is importing the program it belongs to, and in daemonic processes.
     """
-    if getattr(process.current_process(), "_inheriting", False):
+    current: Any = process.current_process()
+    if getattr(current, "_inheriting", False):
         raise SourceError(_GUARD)
+    if current.daemon:
+        raise SourceError("a daemonic process cannot start others; measure in threads there")
 
 
 def check_starts(executor: Any) -> None:
