@@ -815,3 +815,67 @@ def test_masks_and_nodata_on_the_command_line(folders, tmp_path):
     document = json.loads(done.stdout)
     assert (document["count"], document["nan_count"], document["max"]) == ([1], [1], [1])
     assert "Invalid value for '--nodata'" in run("measure", images, "--nodata", "many").stderr
+
+
+# ---------------------------------------------------------------- exact quantiles by a second pass
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64"])
+@pytest.mark.parametrize("pattern", [PER_CHANNEL, PER_PIXEL, "n h w ->"])
+def test_robust_reads_again_without_what_is_missing(dtype, pattern):
+    """The median and quartiles of the present values, by NumPy."""
+    values = RNG.integers(0, 50, (30, 4, 6, 3)).astype(dtype)
+    labels = RNG.integers(0, 2, (30, 4, 6))
+    gaps = np.broadcast_to((labels == 0)[..., None], values.shape) | (values == 7)
+    if pattern == "n h w ->":
+        values, gaps = values[..., 0], gaps[..., 0]
+        columns = [values[~gaps]]
+    else:
+        columns, _ = matrix(values, gaps, pattern)
+    options = {"nodata": 7, "mask": labels}
+    norm = zm.robust(zm.measure(values, pattern, **options), values, **options)
+    expected = [np.quantile(c.astype(np.float64), [0.25, 0.5, 0.75]) for c in columns]
+    assert np.ravel(norm.shift).tolist() == [q[1] for q in expected]
+    spread = [q[2] - q[0] for q in expected]
+    assert np.ravel(norm.scale).tolist() == [s or 1.0 for s in spread]
+    with pytest.raises(SourceError, match=r"with the same nodata= and mask="):
+        zm.robust(zm.measure(values, pattern, **options), values)
+
+
+def test_robust_honors_what_files_and_tables_say_is_missing(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [0.5, -9999, 2.5, np.nan, 3.5], "b": [1, 2, -9999, 4, 6]})
+    norm = zm.robust(zm.measure(frame, nodata=-9999), frame, nodata=-9999)
+    assert norm.shift.tolist() == [2.5, 3.0]
+
+
+class Breaking:
+    """A reader of files in two parts; one of them breaks in the middle."""
+
+    def __call__(self, file, memory):
+        values = np.frombuffer(file.data(), np.float32).reshape(-1, 2, 1, 1)
+        yield Item(values[0], file.name)
+        if file.name == "b.png":
+            raise DecodeError("breaks in the middle")
+        yield Item(values[1], file.name)
+
+    def scratch(self):
+        return None
+
+
+def test_robust_takes_nothing_of_a_file_that_broke_in_the_middle(tmp_path, monkeypatch):
+    """Its first part came, and does not count; neither the second time."""
+    from zeromean.sources.files import Files
+
+    for i, name in enumerate("abc"):
+        values = np.arange(4, dtype=np.float32) + 10 * i
+        (tmp_path / f"{name}.png").write_bytes(values.tobytes())
+    source = Files(tmp_path, Breaking(), extensions=[".png"], pattern=zm.Pattern.parse(PER_CHANNEL))
+    monkeypatch.setattr("zeromean.measurement.open_source", lambda *_: [source])
+    monkeypatch.setattr("zeromean.refinement.open_source", lambda *_: [source])
+    with pytest.warns(zm.SkippedWarning):
+        profile = zm.measure(tmp_path)
+    assert profile.count.tolist() == [8]
+    norm = zm.robust(profile, tmp_path)
+    kept = [0, 1, 2, 3, 20, 21, 22, 23]
+    assert norm.shift.tolist() == [np.median(kept)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,14 @@ from zeromean.statistics.columns import empty_columns, measured_columns
 from zeromean.statistics.covariance import check_memory, joint_dtype, of_columns
 from zeromean.statistics.formats import frozen, joined_dtype
 from zeromean.statistics.gaps import (
-    contiguous,
+    aligned,
     counted_without,
     dropped,
     filled,
     found,
     items_without,
     occurrences,
+    rows_with_gaps,
     summed_without,
     taken_out,
 )
@@ -118,7 +118,9 @@ class Partial:
             pattern=plan.pattern,
             kept_shape=self.kept_shape,
             dtype=self.dtype,
-            units=Units.of(self.dtype, channels, plan.colors if channels_of(kind) else "", plan.range),
+            units=Units.of(
+                self.dtype, channels, plan.colors if channels_of(kind) else "", plan.range
+            ),
             statistics=self.statistics,
             items_stds=self.stds,
             buckets=self.buckets,
@@ -182,7 +184,7 @@ class _Gathering:
         array = item.array if item.batched else item.array[None]
         gaps: _Gaps = None
         if item.missing is not None and item.missing.any():
-            gaps = _aligned(item.missing, array)
+            gaps = aligned(item.missing, array)
         if array.shape[1:] != self.shape or array.dtype != self.format:
             self._check(item, array)
             self._add_waiting()
@@ -313,25 +315,15 @@ class _Gathering:
 
     def _add_gappy(self, array: _Array, gaps: _Gaps) -> None:
         """Measure an array of which some values are missing, in pieces that are copied."""
-        lengths, kept = self.plan.pattern.layout(array.shape)
-        samples = [i for i in range(len(lengths)) if i not in kept]
-        values = array.reshape(lengths).transpose(samples + kept)
-        missing = None
-        if gaps is not None:
-            gaps = np.broadcast_to(gaps, array.shape)
-            missing = gaps.reshape(lengths).transpose(samples + kept)
-        items = None if self.stds is None else np.zeros((3, lengths[0], self.size), np.int64)
+        n_items = self.plan.pattern.layout(array.shape)[0][0]
+        items = None if self.stds is None else np.zeros((3, n_items, self.size), np.int64)
         limit = max(_STACK_KEPT, _ROWS_KEPT * self.size * array.itemsize)
-        for first, piece, own in _pieces(values, missing, len(samples), limit):
-            if not piece.size:
-                continue
-            rows = piece.reshape(-1, self.size)
-            own = None if own is None else contiguous(own.reshape(rows.shape))
+        for place, rows, own in rows_with_gaps(self.plan.pattern, array, gaps, limit):
             if self.nodata:
                 same = found(np.ascontiguousarray(rows), self.nodata)
                 own = same if own is None else own | same
             own = None if own is None or not own.any() else own
-            self._add_rows(rows, own, None if items is None else items[:, first:][:, : len(piece)])
+            self._add_rows(rows, own, None if items is None else items[:, place])
         if items is not None:
             self.uneven.append((items[0], items[1], items[2]))
 
@@ -376,13 +368,6 @@ class _Gathering:
         )
 
 
-def _aligned(missing: _Bools, array: _Array) -> _Bools:
-    """Gaps with all axes of an array that has its first one; of length 1 where they are shared."""
-    lacking = array.ndim - missing.ndim
-    gaps = missing.reshape((1,) * lacking + missing.shape)
-    return np.broadcast_to(gaps, (len(array), *gaps.shape[1:]))
-
-
 def _stacked(waiting: list[tuple[_Array, _Gaps]]) -> tuple[_Array, _Gaps]:
     """Arrays along the first axis, and their gaps, None where there are none."""
     arrays = np.concatenate([array for array, _ in waiting])
@@ -397,23 +382,6 @@ def _stacked(waiting: list[tuple[_Array, _Gaps]]) -> tuple[_Array, _Gaps]:
             gaps[begin : begin + len(array)] = own
         begin += len(array)
     return arrays, gaps
-
-
-def _pieces(
-    values: _Array, gaps: _Gaps, n_axes: int, limit: int, axis: int = 0
-) -> Iterator[tuple[int, _Array, _Gaps]]:
-    """Cut along the first axes until a piece is small enough; says where on the first it begins."""
-    while axis < n_axes and values.shape[axis] == 1:
-        axis += 1
-    if axis == n_axes or values.nbytes <= limit:
-        yield 0, values, gaps
-        return
-    step = max(1, values.shape[axis] * limit // values.nbytes)
-    for begin in range(0, values.shape[axis], step):
-        index = (slice(None),) * axis + (slice(begin, begin + step),)
-        part, own = values[index], None if gaps is None else gaps[index]
-        for first, piece, missing in _pieces(part, own, n_axes, limit, axis + (step == 1)):
-            yield (begin if axis == 0 else first), piece, missing
 
 
 class _GatheringColumns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -163,7 +164,13 @@ def max_abs(profile: Readouts) -> Normalizer:
 
 
 def robust(
-    profile: Readouts, source: Any = None, *, quantile_range: tuple[float, float] = (25.0, 75.0)
+    profile: Readouts,
+    source: Any = None,
+    *,
+    quantile_range: tuple[float, float] = (25.0, 75.0),
+    nodata: Any = None,
+    mask: Any = None,
+    ignore: Sequence[int] = (),
 ) -> Normalizer:
     """y = (x - median) / (q₇₅ - q₂₅): what outliers cannot move.
 
@@ -175,6 +182,8 @@ def robust(
         all counted: it is read again, twice or a few times, and the quantiles are exact.
     quantile_range : (low, high)
         In percent; their distance is the scale.
+    nodata, mask, ignore : optional
+        With a source: what it was measured with, as for `zeromean.measure`.
 
     Returns
     -------
@@ -212,7 +221,8 @@ def robust(
     else:
         from zeromean.refinement import exact_quantiles
 
-        quartiles = exact_quantiles(profile, source, wanted)
+        left_out = {"nodata": nodata, "mask": mask, "ignore": ignore}
+        quartiles = exact_quantiles(profile, source, wanted, **left_out)
     first, median, third = quartiles
     return _scaled(profile, "robust", median, third - first, "spread between the quantiles")
 

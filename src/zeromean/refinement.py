@@ -8,7 +8,7 @@ wanted one so far, and the last one gathers what is left.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,20 +16,32 @@ import numpy as np
 import numpy.typing as npt
 
 from zeromean.errors import PatternError, SourceError
+from zeromean.masking import mask_of, nodata_values, representable
+from zeromean.provenance import Provenance
 from zeromean.readouts import Readouts
 from zeromean.sources import Item
 from zeromean.sources.columns import ColumnBatch
 from zeromean.sources.opening import Options, open_source
 from zeromean.sources.tables import TableFiles
+from zeromean.statistics.gaps import aligned, found, rows_with_gaps
 
 _Array = npt.NDArray[Any]
 _Codes = npt.NDArray[np.uint64]
 _GATHERED = 1 << 20  # values that may be held at once
 _BITS = 16
+_BLOCK = 4 << 20  # bytes that are copied at a time
 _SIGN = np.uint64(1 << 63)
 
 
-def exact_quantiles(profile: Readouts, source: Any, wanted: list[float]) -> Any:
+def exact_quantiles(
+    profile: Readouts,
+    source: Any,
+    wanted: list[float],
+    *,
+    nodata: Any = None,
+    mask: Any = None,
+    ignore: Sequence[int] = (),
+) -> Any:
     """Quantiles as `zeromean.Profile.quantile` gives them for counted formats.
 
     Parameters
@@ -39,6 +51,8 @@ def exact_quantiles(profile: Readouts, source: Any, wanted: list[float]) -> Any:
     source : anything that can be measured twice
     wanted : list of float
         Between 0 and 1.
+    nodata, mask, ignore
+        As the profile was measured with.
 
     Returns
     -------
@@ -52,17 +66,19 @@ def exact_quantiles(profile: Readouts, source: Any, wanted: list[float]) -> Any:
     """
     counts = np.ravel(profile.count).tolist()
     values = [_value_of(dtype) for dtype in profile.dtypes]
+    left_out = nodata_values(nodata)
     selections = [_Selection(n, wanted) for n in counts]
     while any(not s.done for s in selections):
         gather = sum(s.held for s in selections) <= _GATHERED
         seen = [0] * len(counts)
-        for j, codes in _columns(profile, source):
+        for j, codes in _columns(profile, _items(profile, source, mask, ignore), left_out):
             seen[j] += len(codes)
             selections[j].see(codes, gather)
         if seen != counts:
             raise SourceError(
                 f"the source gives {sum(seen):,} values, but the profile has {sum(counts):,}; give "
-                "what was measured, and something that can be read twice"
+                "what was measured, with the same nodata= and mask=, and something that can be "
+                "read twice"
             )
         _check_ends(profile, selections, values)
         for selection in selections:
@@ -162,31 +178,64 @@ class _Selection:
         return result
 
 
-def _columns(profile: Readouts, source: Any) -> Iterator[tuple[int, _Codes]]:
-    """Feature number and codes of its finite values, block by block."""
-    pattern = profile.pattern
+def _items(profile: Readouts, source: Any, mask: Any, ignore: Sequence[int]) -> Iterator[Item]:
+    """What was measured, once more; of files that were skipped nothing, though they began well."""
+    skipped = {name for name, _ in getattr(profile, "provenance", Provenance()).skipped}
     options = Options(profile.units.colors or "RGB")
-    for opened in open_source(source, pattern, options):
+    sources = open_source(source, profile.pattern, options)
+    masked = mask_of(mask, ignore, sources)
+    for opened in sources:
         if isinstance(opened, TableFiles):
             opened.expect(profile.feature_names, profile.dtypes)
-        for shard in opened.shards():
+        shards: Any = opened.shards()
+        if masked is not None and masked.of_array:
+            shards = masked.shards(opened, shards)
+        for shard in shards:
             for item in shard.items():
-                if item.array is None:
+                if item.name in skipped:
                     continue
-                if isinstance(item.array, ColumnBatch):
-                    yield from _table_columns(profile, item)
-                    continue
-                array = item.array if item.batched else item.array[None]
-                if array.dtype.name != profile.dtype:
-                    raise PatternError(
-                        f"{item.name} is {array.dtype.name}, but the profile is of {profile.dtype}"
-                    )
-                for block in pattern.blocks(array):
-                    for j in range(block.shape[1]):
-                        yield j, _codes(block[:, j].ravel())
+                whole = item if masked is None else masked(item, opened.pattern)
+                if whole.array is not None:
+                    yield whole
 
 
-def _table_columns(profile: Readouts, item: Item) -> Iterator[tuple[int, _Codes]]:
+def _columns(
+    profile: Readouts, items: Iterator[Item], nodata: Sequence[float]
+) -> Iterator[tuple[int, _Codes]]:
+    """Feature number and codes of its finite values, block by block."""
+    for item in items:
+        if isinstance(item.array, ColumnBatch):
+            yield from _table_columns(profile, item, nodata)
+            continue
+        array = item.array if item.batched else item.array[None]
+        if array.dtype.name != profile.dtype:
+            raise PatternError(
+                f"{item.name} is {array.dtype.name}, but the profile is of {profile.dtype}"
+            )
+        unwanted = representable(nodata, array.dtype)
+        if unwanted or item.missing is not None:
+            gaps = None if item.missing is None else aligned(item.missing, array)
+            for _, rows, own in rows_with_gaps(profile.pattern, array, gaps, _BLOCK):
+                for j in range(rows.shape[1]):
+                    missing = None if own is None else own[:, j]
+                    yield j, _codes(_present(rows[:, j], missing, unwanted))
+            continue
+        for block in profile.pattern.blocks(array):
+            for j in range(block.shape[1]):
+                yield j, _codes(block[:, j].ravel())
+
+
+def _present(values: _Array, missing: Any, nodata: Sequence[Any]) -> _Array:
+    """The values that are there."""
+    if nodata:
+        same = found(values, nodata)
+        missing = same if missing is None else missing | same
+    return values if missing is None else values[~missing]
+
+
+def _table_columns(
+    profile: Readouts, item: Item, nodata: Sequence[float]
+) -> Iterator[tuple[int, _Codes]]:
     batch: ColumnBatch = item.array
     if profile.feature_names:
         batch = batch.ordered(profile.feature_names, item.name)
@@ -198,7 +247,7 @@ def _table_columns(profile: Readouts, item: Item) -> Iterator[tuple[int, _Codes]
         )
     for j, column in enumerate(batch.columns):
         values, missing = column.arrays()
-        yield j, _codes(values if missing is None else values[~missing])
+        yield j, _codes(_present(values, missing, representable(nodata, values.dtype)))
 
 
 def _codes(values: _Array) -> _Codes:

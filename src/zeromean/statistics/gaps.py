@@ -6,13 +6,15 @@ What is missing is filled with 0, measured with the rest, and taken out again: z
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zeromean.pattern import Pattern
 from zeromean.statistics.extrema import Extrema
 from zeromean.statistics.formats import frozen
 from zeromean.statistics.histogram import Histogram, some
@@ -195,6 +197,89 @@ def _counts(flags: _Bools) -> _Ints:
     return total
 
 
+# ---------------------------------------------------------------- rows
+
+
+def aligned(missing: _Bools, array: _Array) -> _Bools:
+    """Gaps with all axes of an array that has its first one; of length 1 where they are shared.
+
+    Parameters
+    ----------
+    missing : ndarray of bool
+        Broadcasts against the array, or against each entry of its first axis.
+    array : ndarray
+    """
+    gaps = missing.reshape((1,) * (array.ndim - missing.ndim) + missing.shape)
+    return np.broadcast_to(gaps, (len(array), *gaps.shape[1:]))
+
+
+def rows_with_gaps(
+    pattern: Pattern, array: _Array, gaps: _Bools | None, limit: int
+) -> Iterator[tuple[slice, _Array, _Bools | None]]:
+    """Cut an array into rows (n_samples, n_features), and say where they are missing.
+
+    Parameters
+    ----------
+    pattern : Pattern
+    array : ndarray
+        With all its axes.
+    gaps : ndarray of bool, or None
+        Broadcasts against it.
+    limit : int
+        Bytes of a piece; more only where a single sample has more.
+
+    Yields
+    ------
+    place : slice
+        Which entries of the first axis the rows are of; several pieces may be of one.
+    rows : ndarray, (n_samples, n_features)
+        Not empty.
+    gaps : ndarray of bool, the same shape, or None
+    """
+    lengths, kept = pattern.layout(array.shape)
+    samples = [i for i in range(len(lengths)) if i not in kept]
+    features = math.prod(lengths[i] for i in kept)
+    values = array.reshape(lengths).transpose(samples + kept)
+    missing = None
+    if gaps is not None:
+        missing = np.broadcast_to(gaps, array.shape).reshape(lengths).transpose(samples + kept)
+    for first, piece, own in _pieces(values, missing, len(samples), limit):
+        if piece.size:
+            rows = piece.reshape(-1, features)
+            yield (
+                slice(first, first + len(piece)),
+                rows,
+                None if own is None else _contiguous(own.reshape(rows.shape)),
+            )
+
+
+def _contiguous(gaps: _Bools) -> _Bools:
+    """Rows of gaps in C order; fast where all features share theirs."""
+    if gaps.strides[1] or gaps.shape[1] > _LANES:
+        return np.ascontiguousarray(gaps)
+    copy = np.empty(gaps.shape, np.bool_)
+    for j in range(gaps.shape[1]):
+        copy[:, j] = gaps[:, j]
+    return copy
+
+
+def _pieces(
+    values: _Array, gaps: _Bools | None, n_axes: int, limit: int, axis: int = 0
+) -> Iterator[tuple[int, _Array, _Bools | None]]:
+    """Cut along the first axes until a piece is small enough; says where on the first it begins."""
+    while axis < n_axes and values.shape[axis] == 1:
+        axis += 1
+    if axis == n_axes or values.nbytes <= limit:
+        yield 0, values, gaps
+        return
+    step = max(1, values.shape[axis] * limit // values.nbytes)
+    for begin in range(0, values.shape[axis], step):
+        index = (slice(None),) * axis + (slice(begin, begin + step),)
+        part, own = values[index], None if gaps is None else gaps[index]
+        for first, piece, missing in _pieces(part, own, n_axes, limit, axis + (step == 1)):
+            yield (begin if axis == 0 else first), piece, missing
+
+
 # ---------------------------------------------------------------- values that stand for no data
 
 
@@ -256,18 +341,3 @@ def occurrences(items: _Array, value: Any) -> _Ints:
     ndarray of int64, (n_items, n_features)
     """
     return _counts(items == value)
-
-
-def contiguous(gaps: _Bools) -> _Bools:
-    """Rows of gaps in C order; fast where all features share theirs.
-
-    Parameters
-    ----------
-    gaps : ndarray of bool, (n_samples, n_features)
-    """
-    if gaps.strides[1] or gaps.shape[1] > _LANES:
-        return np.ascontiguousarray(gaps)
-    copy = np.empty(gaps.shape, np.bool_)
-    for j in range(gaps.shape[1]):
-        copy[:, j] = gaps[:, j]
-    return copy
