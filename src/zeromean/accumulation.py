@@ -208,7 +208,7 @@ class _Sums:
         """The last part of a file has come: what ``plan.keep`` makes of it; None for nothing."""
         if self._counts is not None:
             counts, self._counts = self._counts, None
-            return self.plan.keep.picture(item, counts)
+            return self.plan.keep.picture(item, counts, self._pictures[item.kind].kept_shape)
         part = None if self._own is None else self._own.finish()
         self._own = None
         row = None if self.plan.keep is None else self.plan.keep(item, part)

@@ -119,15 +119,17 @@ class Keep:
             numbers = numbers_of(part)
         return self._row(item, numbers, state)
 
-    def picture(self, item: Item, counts: npt.NDArray[np.int64]) -> Row:
+    def picture(self, item: Item, counts: npt.NDArray[np.int64], shape: tuple[int, ...]) -> Row:
         """The row of a picture of bytes: its counts say all of it.
 
         Parameters
         ----------
         item : Item
         counts : ndarray of int64, (n_features, 256)
+        shape : tuple of int
+            The kept one.
         """
-        return self._row(item, "", encode_picture(counts))
+        return self._row(item, "", encode_picture(counts, shape))
 
     def _row(self, item: Item, numbers: str, state: bytes | None) -> Row:
         return Row(

@@ -8,6 +8,7 @@ them: the rest follows. States never leave the ledger: what is exchanged is a sa
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from typing import Any
@@ -24,7 +25,7 @@ _Array = npt.NDArray[Any]
 _DENSE = 1024  # bins up to which all are written
 _SMALLEST = (np.uint8, np.uint16, np.uint32)
 _GENERAL, _PICTURE = 0, 1  # the first byte behind the checksum
-_HEAD = struct.Struct("<BBI")  # of a picture: that byte, bytes for each count, features
+_HEAD = struct.Struct("<BBB")  # of a picture: that byte, bytes for each count, kept axes
 _VALUES = np.arange(256)
 
 
@@ -50,15 +51,17 @@ def encode(part: Partial) -> bytes:
     return _signed(bytes([_GENERAL]) + zlib.compress(raw, 1))
 
 
-def encode_picture(counts: _Array) -> bytes:
+def encode_picture(counts: _Array, shape: tuple[int, ...]) -> bytes:
     """The state of a picture of 8-bit values.
 
     Parameters
     ----------
     counts : ndarray of int64, (n_features, 256)
+    shape : tuple of int
+        The kept one.
     """
     size = next((k for k in (1, 2, 4) if int(counts.max()) < 1 << 8 * k), 8)
-    head = _HEAD.pack(_PICTURE, size, len(counts))
+    head = _HEAD.pack(_PICTURE, size, len(shape)) + struct.pack(f"<{len(shape)}I", *shape)
     return _signed(head + counts.astype(f"<u{size}").tobytes())
 
 
@@ -105,12 +108,13 @@ def decode(state: bytes, example: str) -> Partial:
 
 
 def _picture(body: bytes, example: str) -> Partial:
-    _, size, features = _HEAD.unpack_from(body)
-    counts = np.frombuffer(body, f"<u{size}", features * 256, _HEAD.size)
+    _, size, axes = _HEAD.unpack_from(body)
+    shape = struct.unpack_from(f"<{axes}I", body, _HEAD.size)
+    features = math.prod(shape)
+    counts = np.frombuffer(body, f"<u{size}", features * 256, _HEAD.size + 4 * axes)
     counts = counts.astype(np.int64).reshape(features, 256)
     n, sums, squares = int(counts[0].sum()), counts @ _VALUES, counts @ _VALUES**2
     stds = ItemStds.of_sums(n, sums[None], squares[None])
-    shape = (features,)
     return Partial(example, shape, "uint8", Histogram("uint8", frozen(counts)), None, stds, None)
 
 
