@@ -432,8 +432,27 @@ def test_remote_files_are_read_where_they_lie(tmp_path):
     try:
         assert zm.measure("memory://blocks/x.h5") == zm.measure(array)
         assert zm.measure("memory://blocks/x.h5:/x", limit=5) == zm.measure(array, limit=5)
+        (opened,) = open_source("memory://blocks/x.h5", None, Options())
+        (entry,) = opened.entries()
+        (item,) = [item for shard in opened.shards() for item in shard.items()]
+        assert (entry.name, entry.stamp) == (item.name, item.stamp)
+        assert entry.name == "x.h5:/x"
+        assert entry.stamp[0] == path.stat().st_size
+        memory.pipe("/blocks/sub/y.h5", path.read_bytes())
+        memory.pipe("/blocks/notes.txt", b"mine")
+        both = zm.measure("memory://blocks")
+        assert both == zm.measure(np.concatenate([array, array]))
+        assert both.provenance.items == 100
     finally:
         memory.rm("/blocks", recursive=True)
+
+
+def test_secrets_in_urls_are_written_nowhere():
+    from zeromean.sources.contents import labeled_paths
+
+    urls = ["s3://me:secret@host/a/x.h5?token=t", "s3://me:secret@host/a/b/y.h5"]
+    assert labeled_paths(urls) == [(urls[0], "x.h5"), (urls[1], "b/y.h5")]
+    assert "secret" not in str(labeled_paths([*urls[:1], "s3://me:secret@other/y.h5"])[1][1])
 
 
 def test_the_command_line_takes_the_same_names(x):

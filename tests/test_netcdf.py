@@ -145,6 +145,23 @@ def test_variables_with_the_same_axes_are_the_columns_of_a_table(tmp_path, small
     )
 
 
+def test_integers_without_data_are_missing_in_their_column(tmp_path, small):
+    """Also where variables are brought together."""
+    array = block_files.integers("int16", (40, 6))
+    array[::3, 2] = -1
+    path = block_files.netcdf(array, tmp_path / "x.nc", dims=["t", "x"], fill_value=-1)
+    with netcdf4.Dataset(path, "a") as file:
+        file.createVariable("y", "i4", ("t", "x"))[:] = array
+    profile = zm.measure(path)
+    assert profile.dtypes == ("int16", "int32")
+    assert zm.measure(path, key="x") == zm.measure(f"{path}:x"), "named as one of its dimensions"
+    own, other = profile.column("x"), profile.column("y")
+    held = zm.measure(array[array != -1])
+    assert (own.count, own.nan_count) == ((array != -1).sum(), (array == -1).sum())
+    assert (own.mean, own.std, own.quantile(0.3)) == (held.mean, held.std, held.quantile(0.3))
+    assert (other.count, other.mean) == (240, zm.measure(array.astype("i4"), "n d ->").mean)
+
+
 def test_variables_with_other_axes_are_not_brought_together(tmp_path):
     path = weather(tmp_path / "w.nc")
     with netcdf4.Dataset(path, "a") as file:

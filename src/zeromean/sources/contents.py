@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from zeromean.errors import SourceError
-from zeromean.sources.access import is_remote, stamp_of
+from zeromean.sources.access import is_remote, shown, stamp_of
 from zeromean.sources.blocks import Unreadable
 from zeromean.sources.walk import printable
 
@@ -136,15 +136,27 @@ def labeled_files(paths: Sequence[str], name: str) -> list[tuple[str, str]]:
     SourceError
         For a path that is not there, and a folder without such files.
     """
-    from zeromean.sources.recognition import files_of
-
     files: list[str] = []
     for path, _ in labeled_paths(paths):
-        held = [path] if is_remote(path) else [str(file) for file in files_of(path, name)]
+        held = _files_at(path, name)
         if not held:
-            raise SourceError(f"{printable(path)} holds no files of this format")
+            raise SourceError(f"{printable(shown(path))} holds no files of this format")
         files += held
     return labeled_paths(files)
+
+
+def _files_at(path: str, name: str) -> list[str]:
+    """The files of a format at a path or URL: itself, or those below it."""
+    from zeromean.sources.recognition import FORMATS, files_of
+
+    if not is_remote(path):
+        return [str(file) for file in files_of(path, name)]
+    from zeromean.sources.remote import head_of, walk_remote
+
+    if head_of(path) is not None:
+        return [path]
+    roots = walk_remote([path], frozenset(FORMATS[name].suffixes))
+    return [root.place(below) for root in roots for below in root.files]
 
 
 def labeled_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
@@ -159,7 +171,7 @@ def labeled_paths(paths: Sequence[str]) -> list[tuple[str, str]]:
     for path in paths:
         if not is_remote(path) and not os.path.exists(path):
             raise SourceError(f"{printable(path)}: there is no such file")
-    names = [path.replace(os.sep, "/").rstrip("/") for path in paths]
+    names = [shown(path).replace(os.sep, "/").rstrip("/") for path in paths]
     folders = [name[: name.rfind("/") + 1].split("/") for name in names]
     first, last = min(folders), max(folders)  # what these two share, all do
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
@@ -203,4 +215,4 @@ def title(files: Sequence[tuple[str, str]], arrays: Sequence[Any], paths: Sequen
     """What a source is called: its array, or the paths that were given."""
     if len(files) == 1:
         return str(arrays[0].name)
-    return ", ".join(printable(path) for path in paths)
+    return ", ".join(printable(shown(path)) for path in paths)

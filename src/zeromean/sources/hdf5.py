@@ -13,7 +13,7 @@ import numpy as np
 from zeromean.errors import SourceError
 from zeromean.pattern import Pattern
 from zeromean.sources import Source
-from zeromean.sources.access import is_remote, opened, stamp_of
+from zeromean.sources.access import is_remote, opened, shown, stamp_of
 from zeromean.sources.block_sources import Blocks, FileBlocks
 from zeromean.sources.blocks import Read, Reading, Values, picked, slices, why_damaged
 from zeromean.sources.contents import (
@@ -292,14 +292,14 @@ class FileReading:
 
     def __call__(self) -> Values:
         """Read it."""
-        with open_file(self.path, self.path) as (file, _):
+        with open_file(self.path, shown(self.path)) as (file, _):
             data = file[self.key]
             return Values(picked(_read(data, self.box), self.rows))
 
     def stamp(self) -> tuple[int, ...]:
         """What the file is now."""
         if is_remote(self.path):
-            with opened(self.path, self.path) as held:
+            with opened(self.path, shown(self.path)) as held:
                 return (*held.stamp, self.box[0][0])
         return (*stamp_of(os.stat(self.path)), self.box[0][0])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zeromean.pattern import Pattern
@@ -29,6 +29,8 @@ from zeromean.sources.cutting import Box, Layout
 from zeromean.sources.hdf5 import data_sets, file_data, naming, open_file, what_data_holds
 from zeromean.sources.together import Together, alike
 
+#: What the netCDF library puts before a name that is also one of a dimension.
+_SET_ASIDE = "_nc4_non_coord_"
 _NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 
@@ -168,12 +170,13 @@ def _of_hdf5(path: str, label: str) -> list[Held]:
             if str(_NOT_A_VARIABLE)[2:-1] in str(attributes[name].get("NAME", "")):
                 continue
             dims, holds = _dims(data, name), what_data_holds(data)
-            array = None
+            array, own = None, name.replace(_SET_ASIDE, "")
             if not holds:
                 more = {"dims": dims, "notes": unchecked(attributes[name])}
                 array = file_data(data, label, name, path, stamp, **more)
+                array = replace(array, name=f"{label}:{own}")
             kind = (data.shape or (), data.dtype)
-            held.append(_held(name, dims, attributes[name], array, kind, holds, serving))
+            held.append(_held(own, dims, attributes[name], array, kind, holds, serving))
         return held
 
 

@@ -77,9 +77,12 @@ def _node(path: str, label: str) -> Any:
     except ImportError:
         raise ImportError('Zarr stores need zarr: pip install "zeromean[zarr]"') from None
     try:
-        if is_remote(path) or not os.path.isfile(path):
+        if is_remote(path):
             return zarr.open(path, mode="r")
-        return zarr.open(zarr.storage.ZipStore(path, mode="r"), mode="r")
+        whole = os.path.abspath(path)  # it is opened again wherever it is read
+        if os.path.isfile(path):
+            return zarr.open(zarr.storage.ZipStore(whole, mode="r"), mode="r")
+        return zarr.open(whole, mode="r")
     except FileNotFoundError:
         raise SourceError(f"{label} holds no Zarr array or group") from None
     except Exception as error:  # whatever the library says of damaged metadata
