@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickle
 import shutil
@@ -662,6 +663,10 @@ def test_a_mask_of_an_array_by_group_by_file_and_channels_first(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", ARRAY)
     for name in ("x.npy", "x.npz"):
         assert zm.measure(tmp_path / name, PER_CHANNEL, mask=ARRAY_LABELS) == expected
+    few = zm.measure(tmp_path / "x.npy", PER_CHANNEL, mask=ARRAY_LABELS, limit=3)
+    assert few == zm.measure(ARRAY, PER_CHANNEL, mask=ARRAY_LABELS, limit=3)
+    first = zm.measure(tmp_path / "x.npz", PER_CHANNEL, mask=ARRAY_LABELS, limit=3)
+    assert first == zm.measure(ARRAY[:3], PER_CHANNEL, mask=ARRAY_LABELS[:3])
     single = zm.measure(ARRAY[0], PER_CHANNEL, mask=ARRAY_LABELS[0])
     assert single == zm.measure(ARRAY[:1], PER_CHANNEL, mask=ARRAY_LABELS[:1])
     with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
@@ -686,6 +691,7 @@ def test_a_pickled_mask_does_not_carry_the_labels_of_a_whole_array():
         (ARRAY, {"mask": 5}, r"mask is int; give a folder of label images, a function"),
         (ARRAY, {"ignore": (3,)}, r"ignore= names labels of a mask, but there is no mask="),
         (ARRAY, {"mask": ARRAY_LABELS, "ignore": (0.5,)}, r"ignore is .*; labels are integers"),
+        (ARRAY, {"mask": ARRAY_LABELS, "within": 0.1}, r"a mask that is an array is of all of it"),
         ([ARRAY], {"mask": ARRAY_LABELS}, r"a mask that is an array is for one array"),
     ],
 )
@@ -879,3 +885,26 @@ def test_robust_takes_nothing_of_a_file_that_broke_in_the_middle(tmp_path, monke
     norm = zm.robust(profile, tmp_path)
     kept = [0, 1, 2, 3, 20, 21, 22, 23]
     assert norm.shift.tolist() == [np.median(kept)]
+
+
+def test_a_picture_in_parts_has_one_std():
+    """Cut along its height or not: one item, with the std of all its values; also with gaps."""
+    rng = np.random.default_rng(4)
+    for dtype, gaps in ((np.uint8, False), (np.uint16, False), (np.uint8, True)):
+        pixels = rng.integers(0, 200, (90, 7, 2)).astype(dtype)
+        missing = rng.random(pixels.shape) < 0.2 if gaps else None
+
+        def parts(cuts, pixels=pixels, missing=missing):
+            for begin, end in itertools.pairwise(cuts):
+                own = None if missing is None else missing[begin:end]
+                last = end == cuts[-1]
+                yield Item(pixels[begin:end], "a", more=not last, n_items=int(last), missing=own)
+
+        plan = Plan(zm.Pattern.parse("n h w c -> c"))
+        whole, cut = (
+            measure_shard(ItemShard(tuple(parts(cuts))), plan).partials[""]
+            for cuts in ([0, 90], [0, 30, 31, 90])
+        )
+        assert cut.stds == whole.stds
+        assert cut.stds.n == 1
+        assert cut.statistics == whole.statistics

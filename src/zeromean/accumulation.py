@@ -166,6 +166,7 @@ class _Sums:
         self._together: dict[str, Any] = {}  # files that were measured by themselves, and are not
         self._pictures: dict[str, Any] = {}  # files whose states are kept, the short way
         self._own: Any = None
+        self._parts = self._items = 0  # of that file
         self._counts: Any = None
 
     def add(self, item: Item) -> None:
@@ -179,8 +180,9 @@ class _Sums:
             self._gathering[item.kind].add(item)
             return
         if self._own is None:
-            self._own = self._begin(self.plan, item)
+            self._own, self._parts, self._items = self._begin(self.plan, item), 0, 0
         self._own.add(item)
+        self._parts, self._items = self._parts + 1, self._items + item.count
 
     def _counted(self, item: Item) -> Any:
         """The counts of a picture of bytes whose state a ledger keeps; None for all others."""
@@ -209,6 +211,8 @@ class _Sums:
         if self._counts is not None:
             counts, self._counts = self._counts, None
             return self.plan.keep.picture(item, counts, self._pictures[item.kind].kept_shape)
+        if self._parts > 1 and self._items == 1 and hasattr(self._own, "as_one_item"):
+            self._own.as_one_item()
         part = None if self._own is None else self._own.finish()
         self._own = None
         row = None if self.plan.keep is None else self.plan.keep(item, part)

@@ -302,6 +302,17 @@ class _Gathering:
             else:
                 self.spreads.setdefault(items.shape[1], []).append((sums, squares))
 
+    def as_one_item(self) -> None:
+        """What was added are the parts of one item: it has one std, and not one for each part."""
+        self._add_waiting()
+        rows = [(np.full(s.shape, n), s, q) for n, held in self.spreads.items() for s, q in held]
+        rows += self.uneven
+        if self.stds is None or not rows:
+            return
+        columns = (np.concatenate(each).astype(object) for each in zip(*rows, strict=True))
+        n, sums, squares = (column.sum(axis=0, keepdims=True) for column in columns)
+        self.spreads, self.uneven = {}, [(n.astype(np.int64), sums, squares)]
+
     def _add_spreads(self) -> None:
         for samples, pairs in self.spreads.items():
             sums, squares = (np.concatenate(each) for each in zip(*pairs, strict=True))

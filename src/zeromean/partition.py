@@ -189,6 +189,12 @@ class Gathering:
         gathering.add(item)
         record.note(item)
 
+    def as_one_item(self) -> None:
+        """What was added are the parts of one item."""
+        for gathering, _ in self.groups.values():
+            if hasattr(gathering, "as_one_item"):
+                gathering.as_one_item()
+
     def finish(self) -> GroupedPartial:
         parts, records = {}, {}
         for name, (gathering, record) in self.groups.items():
