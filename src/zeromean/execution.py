@@ -22,7 +22,7 @@ from zeromean.sources.arrays import ItemShard
 from zeromean.sources.files import FileShard
 from zeromean.sources.walk import why_unreadable
 
-_SENT_BYTES = 256 << 20  # of data in memory that may be on its way to other processes
+_SENT_BYTES = 128 << 20  # of data in memory that may be on its way to a cluster
 _FILES, _PIECES = 8, 16  # the fewest files of a piece of a shard; pieces for each worker
 _PATIENCE = 5.0  # seconds without a result after which the executor is looked at
 _IN_A_ROW = 8  # files that kill their worker, one after the other: it is not the files
@@ -240,7 +240,7 @@ class _Flow:
         return bool(self._under_way)
 
     def _size(self, shard: Any) -> int:
-        return 0 if self._engine.inside else sent_bytes(shard)
+        return sent_bytes(shard) if self._there else 0  # a pool here is sent one after the other
 
     def _has_room(self) -> bool:
         count = len(self._under_way) + len(self._held)

@@ -29,8 +29,6 @@ class Engine:
     executor : Executor
     workers : int
         How many shards are measured at a time.
-    inside : bool
-        In this process: data is shared, not sent.
     elsewhere : bool
         Perhaps on other machines, where a path may lead to something else.
     deaths, repeated : int
@@ -40,7 +38,6 @@ class Engine:
     """
 
     executor: Executor
-    inside = False
     elsewhere = False
 
     def __init__(self, workers: int) -> None:
@@ -231,8 +228,6 @@ def _given(executor: Any) -> Engine:
 class Threads(Engine):
     """Threads of our own."""
 
-    inside = True
-
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
         self.executor = ThreadPoolExecutor(workers, thread_name_prefix="zeromean")
@@ -289,8 +284,7 @@ class Foreign(Engine):
     def __init__(self, executor: Any, workers: int) -> None:
         super().__init__(workers)
         self.executor = executor
-        self.inside = isinstance(executor, ThreadPoolExecutor)
-        self.elsewhere = not self.inside
+        self.elsewhere = not isinstance(executor, ThreadPoolExecutor)
         self._stopped = threading.Event()
 
     @property
@@ -300,7 +294,7 @@ class Foreign(Engine):
 
     def submit(self, shard: Any, plan: Plan) -> Future[Measured]:
         """Have a shard measured; in threads it can be stopped."""
-        held: Any = Stoppable(shard, self._stopped) if self.inside else shard
+        held: Any = shard if self.elsewhere else Stoppable(shard, self._stopped)
         return self.executor.submit(measure_shard, held, plan)
 
     def stop(self) -> None:
