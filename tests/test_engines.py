@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -498,6 +499,46 @@ def test_workers_do_not_outlive_a_killed_parent(folder, tmp_path, how):
         os.kill(child.pid, how)
         child.communicate(timeout=20)
         assert wait_until(lambda: not group_of(child.pid), 5), group_of(child.pid)
+
+
+KILLS = """
+import multiprocessing, os, signal, sys
+from zeromean.sources.images import ImageReader
+
+read = ImageReader.__call__
+
+def call(self, file, memory):
+    open(os.path.join(os.environ["READS"], file.name.replace("/", "-")), "a").close()
+    if file.name == "class0/200.png" and multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield from read(self, file, memory)
+
+ImageReader.__call__ = call
+
+if __name__ == "__main__":
+    print("begun", flush=True)
+    from zeromean.cli import main
+    main(sys.argv[1:], prog_name="zeromean")
+"""
+
+
+def test_the_command_line_and_a_file_that_kills(folder, tmp_path):
+    """Exit 0; the file is listed. A ledger keeps all others, and has it tried again next time."""
+    ledger, output = str(tmp_path / "kept.ledger"), tmp_path / "found.json"
+    rest = zm.measure([p for p in sorted(folder.rglob("*.png")) if p.name != "200.png"])
+    where = "--executor", "processes:2", "--ledger", ledger, "-o", str(output)
+    for reads in (400, 1):
+        with slow_program(tmp_path, "measure", str(folder), *where, text=KILLS) as child:
+            _, errors = child.communicate(timeout=120)
+        assert child.returncode == 0, errors
+        (warned,) = [line for line in errors.splitlines() if line.startswith("warning")]
+        assert "left out, because they kill workers: class0/200.png" in warned
+        assert "class0/200.png: killed the worker that read it, twice" in errors
+        found = zm.load(output)
+        assert found == rest
+        assert found.provenance.items == 399
+        assert len(os.listdir(tmp_path / "reads")) == reads
+        shutil.rmtree(tmp_path / "reads")
 
 
 @needs_proc
