@@ -309,7 +309,7 @@ HOMES = {
     "pyarrow": (
         {
             *("convergence", "frames", "table_files"),
-            *("sources.arrow_arrays", "sources.arrow_columns", "sources.arrow_files"),
+            *(f"sources.arrow_{part}" for part in "arrays columns files ipc parquet rows".split()),
             *("sources.delimited", "sources.tables"),
         },
         True,
