@@ -13,6 +13,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -31,6 +32,7 @@ from zeromean.sources.arrays import ItemShard
 from zeromean.sources.decode import DecodeError, labels_of
 from zeromean.statistics import ItemStds
 
+GEOTIFF = Path(__file__).parents[2] / "shared" / "data" / "geotiff"
 RNG = np.random.default_rng(70)
 PER_CHANNEL, PER_PIXEL = "n h w c -> c", "n h w c -> h w c"
 #: Patterns, and the matrix (samples, features) that each makes of an array, by hand.
@@ -908,3 +910,55 @@ def test_a_picture_in_parts_has_one_std():
         assert cut.stds == whole.stds
         assert cut.stds.n == 1
         assert cut.statistics == whole.statistics
+
+
+# ---------------------------------------------------------------- together with the rest
+
+
+@pytest.mark.skipif(not GEOTIFF.is_dir(), reason="the data sets are not beside the repository")
+@pytest.mark.parametrize(
+    "name", ["RGB.byte.tif", "cog_int16.tif", "cog_nodata_nan.tif", "shade.tif"]
+)
+def test_what_a_geotiff_calls_no_data_is_left_out_as_with_nodata(name):
+    """The same bits, whether the file says it or the caller; stds of items among them."""
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffFile(GEOTIFF / name) as file:
+        values, nodata = file.asarray(), float(file.pages[0].tags[42113].value)
+    values = values if values.ndim == 3 else values[..., None]
+    own = zm.measure(GEOTIFF / name, format="tiff")
+    told = zm.measure(values[None], PER_CHANNEL, nodata=nodata)
+    assert own.nan_count.all()
+    assert own.statistics == told.statistics
+    assert own.items_stds == told.items_stds
+    assert own.extrema == told.extrema
+    check(own, *matrix(values[None], values[None] == nodata, PER_CHANNEL))
+
+
+def test_a_ledger_knows_what_was_left_out(folders, tmp_path):
+    """It keeps exact states with missing values, and is of one set of nodata values."""
+    images, masks = folders
+    ledger = tmp_path / "ledger.db"
+    expected = zm.measure(images, nodata=[0, 255])
+    for _ in range(2):
+        assert zm.measure(images, nodata=[0, 255], ledger=ledger) == expected
+    (images / "a" / "0.png").unlink()
+    rest = zm.measure(images, nodata=[0, 255], ledger=ledger)
+    assert rest == zm.measure(images, nodata=[255, 0])
+    with pytest.raises(SourceError, match="nodata="):
+        zm.measure(images, nodata=0, ledger=ledger)
+    with pytest.raises(SourceError, match="nobody could tell when a mask has changed"):
+        zm.measure(images, mask=masks, ledger=ledger)
+
+
+def test_a_sample_leaves_out_what_is_missing(tmp_path):
+    """within=: estimates from files whose present values are not equally many."""
+    for i in range(40):
+        picture = RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        picture[RNG.random((12, 12)) < 0.3] = 0
+        write(tmp_path / "images" / f"{i}.png", picture)
+        write(tmp_path / "masks" / f"{i}.png", (picture[..., 0] > 0).astype(np.uint8))
+    for options in ({"nodata": 0}, {"mask": tmp_path / "masks"}):
+        whole = zm.measure(tmp_path / "images", **options)
+        sample = zm.measure(tmp_path / "images", within=0.05, **options)
+        assert sample.nan_count.all()
+        assert np.abs(sample.unit_mean - whole.unit_mean).max() < 0.05

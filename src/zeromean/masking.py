@@ -17,7 +17,7 @@ from zeromean.errors import PatternError, SourceError
 from zeromean.pattern import Pattern
 from zeromean.sources import Item, Source
 from zeromean.sources.access import ReadError, is_remote, opened
-from zeromean.sources.arrays import ArraySource, ItemShard, ZippedArray, is_path
+from zeromean.sources.arrays import ArraySource, ZippedArray, is_path
 from zeromean.sources.decode import DecodeError, labels_of
 from zeromean.sources.walk import IMAGE_EXTENSIONS, printable, why_unreadable
 
@@ -318,7 +318,7 @@ class Mask:
                 at += len(item.array)
                 notes = (*item.notes, _NOTE)
                 items.append(replace(item, missing=self._left_out(own), notes=notes))
-            yield ItemShard(tuple(items))
+            yield replace(shard, held=tuple(items))
 
 
 def _of_array(labels: _Array, shape: tuple[int, ...], axes: Any) -> _Array | None:
@@ -361,7 +361,9 @@ def _size(shape: tuple[int, ...]) -> str:
 # ---------------------------------------------------------------- what `mask` may be
 
 
-def mask_of(mask: Any, ignore: Sequence[int], sources: Sequence[Source]) -> Mask | None:
+def mask_of(
+    mask: Any, ignore: Sequence[int], sources: Sequence[Source], within: float | None = None
+) -> Mask | None:
     """What ``mask=`` and ``ignore=`` mean.
 
     Parameters
@@ -369,6 +371,8 @@ def mask_of(mask: Any, ignore: Sequence[int], sources: Sequence[Source]) -> Mask
     mask, ignore : as for `zeromean.measure`
     sources : sequence of Source
         That are measured.
+    within : float or None
+        Whether a sample of them is.
 
     Raises
     ------
@@ -400,6 +404,11 @@ def mask_of(mask: Any, ignore: Sequence[int], sources: Sequence[Source]) -> Mask
         raise PatternError(
             "a mask that is an array is for one array; for files give a folder of label images, or "
             "a function from the name of a picture to its labels"
+        )
+    if within is not None:
+        raise PatternError(
+            "within= takes a sample of the data, and a mask that is an array is of all of it: "
+            "measure it without within="
         )
     return Mask(checked_labels(mask, "mask"), left_out)
 

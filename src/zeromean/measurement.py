@@ -193,7 +193,7 @@ def measure(
     run = Run(workers, executor, progress)
     options = Options(colors, group, limit, names, format, key, features)
     opened = open_source(source, parsed, options)
-    left_out, masked = nodata_values(nodata), mask_of(mask, ignore, opened)
+    left_out, masked = nodata_values(nodata), mask_of(mask, ignore, opened, within)
     through = transform_of(transform, nodata=left_out, mask=mask, within=within)
     plans = [
         Plan(
