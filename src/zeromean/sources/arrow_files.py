@@ -91,11 +91,8 @@ def looked_at(file: DataFile) -> Outline | Broken:
     """`outline`, or why there is none."""
     try:
         return outline(file)
-    except DecodeError as error:
-        return Broken(str(error), False)
     except (OSError, MemoryError) as error:
-        reason = str(error) if isinstance(error, ReadError) else why_unreadable(error)
-        return Broken(reason, True)
+        return Broken(why_unreadable(error), not isinstance(error, DecodeError))
 
 
 def outline(file: DataFile) -> Outline:

@@ -88,33 +88,29 @@ class RowReader:
 
     def encoded(self, pieces: Sequence[Piece]) -> Iterator[Encoded]:
         """The rows in order; of those that cannot be read, the reason."""
-        left = [(piece, 0) for piece in pieces]
+        left = list(pieces)
         try:
             with opened_rows(self.file) as held:
-                for i, piece in enumerate(pieces):
-                    reason, passing, done = "", False, 0
-                    try:
-                        for row in self._piece(held, piece):
-                            done += 1
-                            left[i] = (piece, done)
-                            yield row
-                    except ReadError as error:
-                        reason, passing = str(error), True
-                    except DecodeError as error:
-                        reason = str(error)
-                    if reason:
-                        left[i] = (piece, len(piece.rows))
-                        yield from self._failed(piece, done, held.stamp, reason, passing)
-        except DecodeError as error:
-            for piece, done in left:
-                yield from self._failed(piece, done, (), str(error), False)
+                while left:
+                    yield from self._rows(held, left.pop(0))
         except (OSError, MemoryError) as error:
-            reason = str(error) if isinstance(error, ReadError) else why_unreadable(error)
-            for piece, done in left:
-                yield from self._failed(piece, done, (), reason, True)
+            passing = not isinstance(error, DecodeError)
+            for piece in left:
+                yield from self._failed(piece, 0, (), why_unreadable(error), passing)
+
+    def _rows(self, held: Any, piece: Piece) -> Iterator[Encoded]:
+        """The rows of one row group; from where it breaks on, the reason."""
+        done = 0
+        try:
+            for row in self._piece(held, piece):
+                done += 1
+                yield row
+        except (ReadError, DecodeError) as error:
+            passing = isinstance(error, ReadError)
+            yield from self._failed(piece, done, held.stamp, str(error), passing)
 
     def _piece(self, held: Any, piece: Piece) -> Iterator[Encoded]:
-        """The rows of one row group; nothing is read after the last one that is wanted."""
+        """The rows that are sound; nothing is read after the last one that is wanted."""
         at, wanted = 0, iter(piece.rows)
         row = next(wanted, None)
         n_rows = max(1, min(1024, _BATCH_BYTES // max(1, piece.size)))
