@@ -93,6 +93,11 @@ _MAGIC = (
 _COMPILED = tuple((re.compile(text, re.DOTALL), name) for text, name in _MAGIC)
 
 
+_BY_ENDING = {suffix: f.name for f in FORMATS.values() for suffix in f.suffixes}
+#: The first match from the left that reaches the end is the longest ending.
+_ENDING = re.compile("(?:" + "|".join(map(re.escape, _BY_ENDING)) + r")\Z")
+
+
 def suffix_format(name: str) -> str:
     """The format that a file's name promises, empty for none.
 
@@ -101,8 +106,8 @@ def suffix_format(name: str) -> str:
     name : str
     """
     lower = (address_of(name).path if is_remote(name) else name).lower()
-    fitting = [(s, f.name) for f in FORMATS.values() for s in f.suffixes if lower.endswith(s)]
-    return max(fitting, key=lambda pair: len(pair[0]))[1] if fitting else ""
+    found = _ENDING.search(lower)
+    return _BY_ENDING[found.group()] if found else ""
 
 
 def recognized(path: str) -> str:
@@ -310,6 +315,8 @@ def _of_files(files: Iterable[str]) -> str:
         found = suffix_format(file)
         if file.endswith(".bin"):
             bins.append(file)
+        if found == "images":
+            return found
         if found == "tiff":
             rasters.append(file)
         kinds[found] += 1
@@ -320,15 +327,13 @@ def _of_files(files: Iterable[str]) -> str:
         kinds["dicom"] += len(bare)
     for other in ("npy", "npz"):  # a folder of arrays is not one data set: name the files
         kinds.pop(other, None)
-    if rasters and not kinds["images"]:
+    if rasters:
         from zeromean.sources.raster import is_raster
 
         if not any(is_raster(file) for file in rasters[:8]):
             return "images"
-    if not kinds and any(map(_is_cifar, bins[:8])):
-        return "cifar"
-    if not kinds or kinds["images"]:
-        return "images"
+    if not kinds:
+        return "cifar" if any(map(_is_cifar, bins[:8])) else "images"
     return max(sorted(kinds), key=lambda name: kinds[name])
 
 
