@@ -344,7 +344,10 @@ HOMES = {
             "cli",
             "cli_numbers",
             "terminal",
-            *(f"cli_{v}" for v in "apply check export files fold import measure merge report study".split()),
+            *(
+                f"cli_{v}"
+                for v in "apply check export files fold import measure merge report study".split()
+            ),
         },
         False,
     ),

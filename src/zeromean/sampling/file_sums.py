@@ -90,13 +90,15 @@ class KeepSums:
         limits = range_of(part.dtype, self.range)
         return FileSums(item.name, unit_sums(part.statistics, limits))
 
-    def picture(self, item: Item, counts: _Ints) -> FileSums:
+    def picture(self, item: Item, counts: _Ints, shape: tuple[int, ...]) -> FileSums:
         """The sums of a picture of bytes.
 
         Parameters
         ----------
         item : Item
         counts : ndarray of int64, (features, 256)
+        shape : tuple of int
+            The kept one, which does not matter here.
         """
         limits = range_of("uint8", self.range)
         return FileSums(item.name, unit_sums(Histogram("uint8", counts), limits))
