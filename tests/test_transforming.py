@@ -428,6 +428,10 @@ modern = v2.Compose([v2.ToImage(), v2.Resize((8, 8), antialias=True)])
 assert zm.measure(pictures, transform=modern).kept_shape == (3,)
 mixed = Steps((Resize(8), CenterCrop(8), T.ToTensor()))
 assert zm.measure(pictures, transform=mixed) == expected
+class Own(T.Resize):
+    pass
+
+assert zm.measure(pictures, transform=Own((8, 8))).kept_shape == (3,)
 gray = zm.measure(pictures, transform=T.Compose([T.Grayscale(), T.ToTensor()]))
 assert gray.kept_shape == (1,) and gray.dtype == "float32"
 assert zm.measure(np.stack([p[:8, :4] for p in pictures if p.shape[0] >= 8])[..., 0], "n h w ->",
@@ -544,6 +548,11 @@ def test_albumentations_are_called_as_theirs_are(folder):
     flip = albumentations.Compose([albumentations.HorizontalFlip(p=1.0)])
     profile = zm.measure(folder, transform=flip)
     assert profile == zm.measure(folder)
+
+    class Own(albumentations.HorizontalFlip):
+        """One's own, of their kind."""
+
+    assert zm.measure(folder, transform=Own(p=1.0)) == profile
     small = zm.measure(folder, transform=albumentations.CenterCrop(4, 4))
     check(small, [albumentations.CenterCrop(4, 4)(image=p)["image"] for p in PICTURES])
     both = zm.measure(folder, transform=Steps((Resize(8), albumentations.CenterCrop(4, 4))))

@@ -171,7 +171,7 @@ def _library(function: Any) -> str:
     while isinstance(function, partial):
         function = function.func
     own = getattr(function, "__module__", None) or ""
-    for name in (type(function).__module__, own):
+    for name in (own, *(kind.__module__ for kind in type(function).__mro__)):
         package = str(name).partition(".")[0]
         if package in ("torchvision", "albumentations"):
             return package
