@@ -889,6 +889,7 @@ def in_child(*paths: Path) -> list[str]:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 
 
+@pytest.mark.long
 @needs_proc
 def test_memory_is_bounded(tmp_path):
     """A tar of 1 GB with one member of 900 MB that is no image, and bombs of every kind."""
@@ -1037,6 +1038,7 @@ def test_a_comment_that_looks_like_the_end(tmp_path):
     assert zm.measure(path).provenance.items == 1
 
 
+@pytest.mark.long
 def test_more_than_65535_members(tmp_path):
     """The record of 64 bits is read."""
     path = tmp_path / "a.zip"

@@ -486,6 +486,7 @@ print(peak() - before, profile.count[0], profile.max[0])
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_recording_of_a_gigabyte_takes_little_memory(tmp_path):
     for name, n_bytes in (("small", 1 << 20), ("large", 1 << 30)):

@@ -632,6 +632,7 @@ def child(opened):
     return int(used)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["hdf5", "zarr", "dask"])
 def test_a_gigabyte_takes_little_memory(tmp_path, kind):

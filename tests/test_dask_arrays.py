@@ -243,6 +243,7 @@ def test_a_chunk_that_fails_is_skipped_by_name(small):
         zm.measure(held, strict=True)
 
 
+@pytest.mark.long
 def test_arrays_that_lie_on_a_cluster(small):
     """What was computed there already is fetched, block by block."""
     distributed = pytest.importorskip("distributed")

@@ -26,6 +26,7 @@ from zeromean.errors import SkippedWarning, SourceError
 from zeromean.execution import Run, measured
 from zeromean.sources.images import ImageFiles
 
+pytestmark = pytest.mark.long
 needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="Dask is not installed")
 needs_mpi = pytest.mark.skipif(
     not (find_spec("mpi4py") and shutil.which("mpirun")), reason="there is no mpi4py or no mpirun"

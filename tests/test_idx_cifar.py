@@ -139,6 +139,7 @@ def test_limit_is_spread_evenly(tmp_path, packed):
     assert zm.measure(path, limit=1000) == zm.measure(array, "n h w ->")
 
 
+@pytest.mark.long
 def test_memory_stays_small(tmp_path):
     """A file of 650 MB, and its packed twin, are measured in a few blocks of memory."""
     path = tmp_path / "big-images-idx3-ubyte"

@@ -873,6 +873,7 @@ def sparse(path, head, n_bytes):
         file.write(struct.pack("<h", 1234))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("end", ["nii", "nii.gz"])
 def test_a_volume_of_a_gigabyte_takes_little_memory(end, tmp_path):
@@ -893,6 +894,7 @@ def test_a_volume_of_a_gigabyte_takes_little_memory(end, tmp_path):
     check_memory(tmp_path / "small.nii.gz", tmp_path / f"large.{end}", 1 << 29)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_frames_of_a_gigabyte_take_little_memory(tmp_path):
     small = save(tmp_path / "small.dcm", dicom(image("int16", (2, 512, 512))))

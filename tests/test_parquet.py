@@ -1007,6 +1007,7 @@ def jpeg_with_much_beside(size):
     return data[:2] + segment * (size // len(segment)) + data[2:]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 @pytest.mark.parametrize("how", ["one row group", "small row groups", "one record batch"])
 def test_memory_stays_small_whatever_the_size(tmp_path, how):
@@ -1033,6 +1034,7 @@ def test_memory_stays_small_whatever_the_size(tmp_path, how):
     assert grown < 400
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 @pytest.mark.parametrize("what", ["pictures", "prefixes", "arrays"])
 def test_memory_stays_small_where_values_are_stored_once(tmp_path, what):

@@ -625,6 +625,7 @@ print(peak() - before, profile.count[0], profile.max[0])
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("layout", ["strip", "tiles"])
 def test_a_raster_of_a_gigabyte_takes_little_memory(layout, tmp_path):

@@ -117,6 +117,7 @@ def test_every_file_is_as_likely_to_come_first():
 # ---------------------------------------------------------------- numbers of files
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("whole", [2, 7, 50, 333])
 def test_a_group_that_counts_is_met(whole):
     """By the hypergeometric distribution, computed exactly."""
@@ -128,6 +129,7 @@ def test_a_group_that_counts_is_met(whole):
         assert 0 < n <= whole
 
 
+@pytest.mark.long
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=40), st.floats(0.001, 0.9))
 def test_large_files_are_met(sizes, asked):
     """The fewest files so that larger ones hold at most that share of the bytes."""
@@ -214,6 +216,7 @@ def test_a_feature_without_data_is_never_known():
     assert half_widths(found, 1000, 0.5, 0.05) == (None, 1000)
 
 
+@pytest.mark.long
 def test_standard_errors_are_those_of_many_samples():
     """Taylor and finite population correction against 4,000 samples of 300 of 600 files."""
     rng = np.random.default_rng(3)
@@ -260,6 +263,7 @@ def test_one_interval_is_the_normal_one():
         assert _alone(level) == pytest.approx(NORMAL.inv_cdf(1 - level / 2), rel=0.02)
 
 
+@pytest.mark.long
 def test_several_intervals_hold_together():
     """Independent ones are Šidák's; of errors that go together one is enough."""
     level = 0.05
@@ -272,6 +276,7 @@ def test_several_intervals_hold_together():
     np.testing.assert_allclose(widths * 1000, sidak, rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("known", [True, False])
 def test_intervals_are_cut_at_what_was_asked_and_still_hold(known):
     """The widest one takes what it needs of the level, and no more than was asked."""
@@ -311,6 +316,7 @@ def _t(n):
     return (z * z + 1) / 4 / n
 
 
+@pytest.mark.long
 def test_skewed_residuals_get_wider_intervals_that_hold():
     """Means of exponential numbers: the plain interval misses too often, the wider one does not."""
     rng, n, level = np.random.default_rng(0), 60, 0.05
@@ -349,6 +355,7 @@ SIMULATED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "files", "asked"), SIMULATED)
 def test_intervals_hold(name, files, asked):
     """At least 95 % of 80 trials, less three standard deviations of their share."""
@@ -357,6 +364,7 @@ def test_intervals_hold(name, files, asked):
     assert found.complete < 0.5 or name == "giants"
 
 
+@pytest.mark.long
 def test_a_quarter_of_a_hundred_thousand_pictures_is_enough():
     """The goal: within 0.002 on 100,000 pictures like CIFAR-10's."""
     found = bench.simulate("cifar", 0.002, 20)
@@ -394,6 +402,7 @@ def test_pixels_are_not_independent():
     assert hits < 10
 
 
+@pytest.mark.long
 def test_stopping_when_the_numbers_please_is_dishonest():
     """The check can fail: looks after every file with a plain interval stop far too early."""
     rng, hits = np.random.default_rng(0), 0
@@ -641,6 +650,7 @@ def test_another_seed_takes_other_files(folder):
     assert len({whole.record.digest for whole, _ in pairs}) == 3
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_sample():
     """No more files are asked for at once than fit a fixed number of numbers."""
     asked = []
@@ -664,6 +674,7 @@ def test_memory_does_not_grow_with_the_sample():
     assert sample._at_once() == 1 << 16
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not CIFAR.exists(), reason="the pictures are not there")
 def test_real_pictures_are_covered():
     """5,000 pictures of CIFAR-10 whose sums are known: 200 orders of files."""
