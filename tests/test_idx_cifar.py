@@ -443,3 +443,15 @@ def test_pickles_are_never_loaded(tmp_path):
     ):
         zm.measure(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_groups_count_their_own_pictures(tmp_path):
+    """Two batches of four classes: every class has its pictures, and all have all of them."""
+    rng = np.random.default_rng(13)
+    for number in (1, 2):
+        records = rng.integers(0, 256, (40, 3073)).astype(np.uint8)
+        records[:, 0] = np.arange(40) % 4
+        (tmp_path / f"data_batch_{number}.bin").write_bytes(records.tobytes())
+    groups = zm.measure(tmp_path, by="class")
+    assert [group.provenance.items for group in groups.values()] == [20] * 4
+    assert groups.total.provenance.items == 80

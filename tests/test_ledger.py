@@ -795,6 +795,9 @@ def test_merge_subtract_and_update(data, tmp_path):
     wrong = run("subtract", b, c)
     assert wrong.exit_code == 2
     assert "c.json" in wrong.output
+    twice = run("merge", b, b)
+    assert twice.exit_code == 2
+    assert "they would count twice" in twice.output
     norm = tmp_path / "norm.json"
     zm.zero_mean(both).save(norm)
     assert "holds a Normalizer, but a profile is needed" in run("merge", a, norm).output

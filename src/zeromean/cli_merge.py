@@ -33,10 +33,20 @@ def merge(files: tuple[str, ...], output: str | None, as_json: bool, quiet: bool
     zeromean merge monday.json tuesday.json -o week.json
     zeromean merge shards/*.json -o all.json
     """
+    from zeromean.errors import MergeError
+
     check_suffix(output, (".json", ".safetensors"))
     total = saved_profile(files[0])
+    digests = {total.provenance.digest: files[0]}
     for file in files[1:]:
-        total = combined(total, saved_profile(file), file, "+")
+        more = saved_profile(file)
+        digest = more.provenance.digest
+        if digest and digest in digests:
+            raise MergeError(
+                f"{file} was measured from the same files as {digests[digest]}; they would count twice"
+            )
+        digests[digest] = file
+        total = combined(total, more, file, "+")
     _give(total, "merged", output, as_json, quiet)
 
 

@@ -382,9 +382,8 @@ def _mixture(measured: Measured, plan: Plan) -> str:
     if plan.transform is not None:
         return f"{text}let the transform {plan.transform.name} give one kind"
     first = min(kinds)
-    return (
-        f"{text}choose one with --group {first!r} (group={first!r}), or convert with --colors RGB"
-    )
+    convert = ", or convert with --colors RGB" if plan.colors == "keep" else ""
+    return f"{text}choose one with --group {first!r} (group={first!r}){convert}"
 
 
 def _shards(source: Source, plan: Plan) -> Iterator[Any]:

@@ -179,7 +179,8 @@ class Gathering:
             if isinstance(rows, _Gappy):
                 own, gaps = rows.values, rows.gaps
             read = item.n_bytes * own.nbytes // size
-            part = replace(item, array=own, missing=gaps, n_bytes=read, group=None)
+            count = None if item.n_items == len(item.array) else item.n_items  # of its own rows
+            part = replace(item, array=own, missing=gaps, n_bytes=read, group=None, n_items=count)
             self._add(names[code], part)
 
     def _add(self, name: str, item: Item) -> None:

@@ -103,7 +103,7 @@ def decode(state: bytes, example: str) -> Partial:
             None if head["stds"] is None else _stds_of(head["stds"]),
             None if head["buckets"] is None else reader.histogram(head["buckets"]),
         )
-    except (struct.error, ValueError, KeyError, TypeError, zlib.error) as error:
+    except (struct.error, ValueError, LookupError, TypeError, zlib.error) as error:
         raise FormatError(f"the state of {example} cannot be read: {error}") from None
 
 
