@@ -43,7 +43,8 @@ def merge(files: tuple[str, ...], output: str | None, as_json: bool, quiet: bool
         digest = more.provenance.digest
         if digest and digest in digests:
             raise MergeError(
-                f"{file} was measured from the same files as {digests[digest]}; they would count twice"
+                f"{file} was measured from the same files as {digests[digest]}; they would count "
+                "twice"
             )
         digests[digest] = file
         total = combined(total, more, file, "+")
