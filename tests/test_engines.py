@@ -482,12 +482,20 @@ def test_workers_leave_control_c_to_their_parent():
         assert engine.executor.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
 
 
-def test_workers_start_with_the_compiler_loaded():
-    """It is loaded once, by the server that they are forked from."""
+COMPILER = """
+from zeromean.engines import opened, pools
+if __name__ == "__main__":
     with opened(pools.Processes(1)) as engine:
         if engine.executor._mp_context.get_start_method() == "forkserver":
-            loaded = engine.executor.submit(eval, "'numba' in __import__('sys').modules")
-            assert loaded.result()
+            assert engine.executor.submit(eval, "'numba' in __import__('sys').modules").result()
+"""
+
+
+def test_workers_start_with_the_compiler_loaded(tmp_path):
+    """It is loaded once, by the server that they are forked from; there is one in a process."""
+    program = tmp_path / "program.py"
+    program.write_text(COMPILER)
+    subprocess.run([sys.executable, str(program)], check=True, timeout=120)
 
 
 @needs_proc
