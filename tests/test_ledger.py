@@ -627,7 +627,8 @@ def recorded(ledger):
 def test_killed_at_any_moment_and_resumed(tmp_path, wanted):
     """kill -9 at random moments, with -m long at 50: the bits of an undisturbed run.
 
-    Nothing is read twice: what the fault injector notes in a run and what the ledger held before it never overlap.
+    Nothing is read twice: what the fault injector notes in a run and what the ledger held before
+    it never overlap.
     """
     data = CIFAR
     if not data.exists():
