@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -296,3 +297,15 @@ def quietly(path, pattern, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", zm.SkippedWarning)
         return zm.measure(path, pattern, **options)
+
+
+def test_what_else_a_folder_holds_is_said(few, tmp_path):
+    """One format of a mixed folder is measured, and the others are named."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(few, mixed)
+    (mixed / "torn.png").unlink()
+    (mixed / "labels.csv").write_text("a,b\n")  # lists of labels are no news
+    assert zm.measure(mixed).provenance.items == 9
+    a_tar(mixed, few, sorted(few.glob("*.png")))
+    with pytest.warns(zm.ZeromeanWarning, match="as image files; it also holds 1 tar, left out"):
+        assert zm.measure(mixed).provenance.items == 9

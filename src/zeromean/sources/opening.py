@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zeromean.errors import PatternError, SourceError
+from zeromean.errors import PatternError, SourceError, warn
 from zeromean.pattern import Pattern
 from zeromean.sources import Source
 from zeromean.sources.access import is_remote, shown
@@ -29,7 +29,7 @@ from zeromean.sources.arrays import (
 from zeromean.sources.frames import FrameSource, is_frame, row_count
 from zeromean.sources.images import ImageFiles
 from zeromean.sources.listing import expanded
-from zeromean.sources.recognition import FORMATS, recognized, suffix_format
+from zeromean.sources.recognition import FORMATS, beside, recognized, suffix_format
 from zeromean.sources.tables import TableFiles
 
 
@@ -166,7 +166,7 @@ def _open_paths(paths: list[Any], pattern: Pattern | None, options: Options) -> 
     every = expanded(paths)
     for text in every:
         path, key = _split_key(text)
-        name = options.format or (_promised(path) if len(every) > 1 else "") or recognized(path)
+        name = options.format or (_promised(path) if len(every) > 1 else "") or _recognized(path)
         held.setdefault((name, key or options.key), []).append(path)
     opened: list[Source] = []
     for (name, key), group in held.items():
@@ -182,6 +182,18 @@ def _promised(path: str) -> str:
         return "" if name == "tiff" else name  # a picture or a raster
     pictured = path.lower().endswith(FORMATS["images"].suffixes)
     return "images" if pictured and not os.path.isdir(path) else ""
+
+
+def _recognized(path: str) -> str:
+    """The format of a path; says what a folder of several formats holds beside it."""
+    name = recognized(path)
+    others = beside(path, name) if os.path.isdir(path) and FORMATS[name].suffixes else ""
+    if others:
+        warn(
+            f"{path} is measured as {FORMATS[name].says}; it also holds {others}, left out: name "
+            "those files, or give their format"
+        )
+    return name
 
 
 def _split_key(text: str) -> tuple[str, str]:

@@ -291,6 +291,24 @@ def _of_folder(path: str) -> str:
     return _of_files(_files_below(path))
 
 
+#: Kinds whose files hold data of their own, wherever they lie; lists of labels are often CSV.
+_DATA = frozenset("tar zip parquet arrow hdf5 netcdf audio dicom nifti".split())
+
+
+def beside(path: str, name: str) -> str:
+    """What else a folder holds that could be measured, and is not; empty for nothing.
+
+    Parameters
+    ----------
+    path : str
+    name : str
+        The format that its files are measured as.
+    """
+    found = Counter(map(suffix_format, islice(_files_below(path), _LOOKED_AT)))
+    others = {kind: n for kind, n in sorted(found.items()) if kind in _DATA and kind != name}
+    return ", ".join(f"{n:,} {kind}" for kind, n in others.items())
+
+
 def _of_remote_folder(url: str) -> str:
     from zeromean.sources.remote import names_below
 
